@@ -1,0 +1,48 @@
+# Everything a fresh machine needs is Python 3.11 to 3.13, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two test processes: one per core of the smallest machine we promise to run on.
+TEST_PROCESSES ?= 2
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: venv test parity compiled lint demo toy-study clean
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt setup.cfg
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+test: venv  ## every test that needs neither torch nor the accelerator compilers
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not parity and not compiled and not endurance"
+
+parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
+	$(BIN)/python -m pytest -q -m parity
+	$(BIN)/python -m pytest -q tests/execution/test_ray_pool.py
+
+compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled without the hardware and read
+	$(VENV)-plan/bin/python -m pytest -q -m compiled
+
+$(VENV)-plan/.installed: requirements.txt requirements-plan.txt setup.cfg
+	$(PYTHON) -m venv $(VENV)-plan
+	$(VENV)-plan/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-plan.txt
+	$(VENV)-plan/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: venv  ## the toy run on this machine: measured, co-evolved without labels, measured again
+	$(BIN)/python launch/demo.py
+
+toy-study: venv  ## every arm of docs/results/toy_study.md over three seeds; resumes arm by arm
+	$(BIN)/python launch/toy_study.py
+
+lint: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(VENV)-plan

@@ -1,0 +1,53 @@
+"""What tests of several rooms need: the real weights, the real data, the repository's root.
+
+Real files lie outside the repository. A test that needs one is skipped, with the reason, on a
+machine that does not have it and cannot make it.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Many tests compile the same programs, in processes of their own: the second one reads the first
+# one's. What counts compilations is not touched by where a compiled program came from.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+SHARED = Path(os.environ.get("ZEROCODER_SHARED", REPOSITORY.parent / "shared"))
+MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout that is under test."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real problems and tokenizers."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (set ZEROCODER_SHARED to the folder that holds it)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """Qwen2.5-Coder-0.5B-Instruct as a GGUF file whose published sha256 was checked."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "zerocoder" / "models"
+    if (cache / MODEL_FILE).is_file():
+        return cache / MODEL_FILE
+    script = SHARED / "models" / "fetch_qwen2_5_coder_0_5b.sh"
+    if not script.is_file():
+        pytest.skip(f"no real weights at {cache / MODEL_FILE} and no script to assemble them")
+    made = subprocess.run(["bash", str(script)], capture_output=True, text=True, timeout=600)
+    if made.returncode != 0:
+        pytest.skip(f"the real weights could not be assembled: {made.stderr.strip()[-300:]}")
+    return Path(made.stdout.strip().splitlines()[-1])

@@ -1,0 +1,83 @@
+"""What the scripts in ``launch/`` share: argument parsers that teach, and the run directory."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from zerocoder_jax.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Exits with one line and code 2, like every other mistake of a person."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{message}; {self.prog} --help explains the arguments")
+
+
+def command_parser(
+    description: str | None, examples: str, *, config: bool = False, workdir: bool = False
+) -> argparse.ArgumentParser:
+    """A parser with the script's docstring, its examples, and the arguments that most scripts have.
+
+    ``--config.field=value`` arguments are not declared: take them from ``parse_known_args`` and
+    hand them to ``load_config``.
+    """
+    # Python puts the script's own folder on the path; configs/ lies beside it.
+    repository = Path(sys.argv[0]).resolve().parent.parent
+    if (repository / "configs").is_dir() and str(repository) not in sys.path:
+        sys.path.insert(0, str(repository))
+    parser = _Parser(
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # Otherwise --config.seed would be taken for an abbreviation.
+        allow_abbrev=False,
+    )
+    if config:
+        parser.add_argument(
+            "--config",
+            metavar="FILE[:EXPERIMENT,...]",
+            default="",
+            help="config file, with named experiments of configs/experiments.py after a colon;"
+            " --config.FIELD=VALUE changes single fields",
+        )
+    if workdir:
+        parser.add_argument(
+            "--workdir",
+            metavar="RUN",
+            default="",
+            help="run directory; one that holds a started run is continued",
+        )
+    return parser
+
+
+def require(value: str, name: str) -> str:
+    """The value of an argument that must be there."""
+    if not value:
+        raise UserError(f"{name} is missing; --help explains the arguments")
+    return value
+
+
+def prepare_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Make the run directory and write ``config.json`` into it, whole or not at all."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        unfinished = workdir / "config.json.writing"
+        unfinished.write_text(config.to_json_best_effort(indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(workdir / "config.json")
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+
+
+def read_config_json(workdir: Path) -> ConfigDict:
+    """The config of a started run."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise UserError(f"{workdir} holds no run: there is no config.json in it")
+    try:
+        return ConfigDict(json.loads(path.read_text(encoding="utf-8"))).lock()
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
