@@ -1,0 +1,312 @@
+"""The readers on small files of exactly the published layouts."""
+
+import base64
+import gzip
+import json
+import pickle
+import zlib
+
+import pytest
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.problems import AssertTest, CallTest, StdioTest, read_problems
+
+APPS_STDIO = {
+    "problem_id": 7,
+    "question": "Print twice the number.",
+    "solutions": json.dumps(["print(2 * int(input()))", "n = int(input())\nprint(n + n)"]),
+    "input_output": json.dumps({"inputs": ["2\n", ["3"]], "outputs": ["4\n", ["6"]]}),
+    "difficulty": "interview",
+    "url": "https://example.org/7",
+    "starter_code": "",
+}
+APPS_CALL = {
+    "problem_id": 8,
+    "question": "Double it.",
+    "solutions": json.dumps(["class Solution:\n    def double(self, n):\n        return 2 * n"]),
+    "input_output": json.dumps({"fn_name": "double", "inputs": [[2], [3]], "outputs": [[4], [6]]}),
+    "difficulty": "introductory",
+    "url": "https://example.org/8",
+    "starter_code": "\nclass Solution:\n    def double(self, n: int) -> int:\n        ",
+}
+APPS_BARE = APPS_STDIO | {"problem_id": 9, "solutions": "", "input_output": ""}
+
+
+def packed(tests):
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(tests)))).decode()
+
+
+LIVE_STDIN = {
+    "question_title": "Twice",
+    "question_content": "Print twice the number.",
+    "platform": "atcoder",
+    "question_id": "abc999_a",
+    "contest_id": "abc999",
+    "contest_date": "2024-10-05T00:00:00",
+    "starter_code": "",
+    "difficulty": "easy",
+    "public_test_cases": json.dumps([{"input": "2\n", "output": "4\n", "testtype": "stdin"}]),
+    "private_test_cases": packed([{"input": "3\n", "output": "6\n", "testtype": "stdin"}]),
+    "metadata": "{}",
+}
+LIVE_CALL = LIVE_STDIN | {
+    "platform": "leetcode",
+    "question_id": "3999",
+    "contest_date": "2025-03-01T00:00:00",
+    "starter_code": "class Solution:\n    def join(self, words: List[str], mark: str) -> str:\n",
+    "public_test_cases": json.dumps(
+        [{"input": '["a", "b"]\n"-"', "output": '"a-b"', "testtype": "functional"}]
+    ),
+    "private_test_cases": json.dumps(
+        [{"input": '["c"]\n"+"', "output": '"c"', "testtype": "functional"}]
+    ),
+    "metadata": json.dumps({"func_name": "join"}),
+}
+CODEFORCES = {
+    "id": "1999/A",
+    "aliases": None,
+    "contest_id": "1999",
+    "contest_start_year": 2024,
+    "description": "Print twice the number.",
+    "input_format": "One integer.",
+    "output_format": "One integer.",
+    "interaction_format": None,
+    "note": None,
+    "examples": [{"input": "2", "output": "4"}],
+    "rating": 800,
+    "official_tests": [{"input": "2", "output": "4"}, {"input": "3", "output": "6"}],
+    "official_tests_complete": True,
+    "input_mode": "stdio",
+    "generated_checker": None,
+}
+CODE_CONTESTS = {
+    "name": "1000_A. Twice",
+    "description": "Print twice the number.",
+    "difficulty": 7,
+    "public_tests": {"input": ["2\n"], "output": ["4\n"]},
+    "private_tests": {"input": ["3\n"], "output": ["6\n"]},
+    "generated_tests": {"input": [], "output": []},
+    "solutions": {"language": [2, 3], "solution": ["int main(){}", "print(2 * int(input()))"]},
+}
+HUMANEVAL_PLUS = {
+    "task_id": "HumanEval/999",
+    "prompt": 'def half(n):\n    """Half of n."""\n',
+    "contract": "",
+    "canonical_solution": "    return n / 2\n",
+    "entry_point": "half",
+    "base_input": [[2], [3]],
+    "plus_input": [[10**6], [0]],
+    "atol": 1e-6,
+}
+MBPP_PLUS = {
+    "task_id": "Mbpp/999",
+    "prompt": '"""\nWrite a function to swap a pair.\nassert swap((1, 2)) == (2, 1)\n"""\n',
+    "entry_point": "swap",
+    "canonical_solution": "\ndef swap(pair):\n    return {pair: pair[::-1]}[pair]\n",
+    "base_input": [[[1, 2]]],
+    "plus_input": [[[3, 4]], [[5, 6]]],
+    "atol": 0,
+    "contract": "",
+    "assertion": "\nassert swap((1, 2)) == (2, 1)\n",
+}
+
+
+def write(path, *records):
+    text = "".join(json.dumps(record) + "\n" for record in records).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+def holds(test, solution):
+    """Run a trusted assert test of this file against a trusted solution of this file."""
+    scope = {}
+    exec(solution, scope)
+    try:
+        exec(test.setup + "\n" + test.code, scope)
+    except AssertionError:
+        return False
+    return True
+
+
+def test_apps_reads_programs_and_calls(tmp_path):
+    write(tmp_path / "train.jsonl", APPS_STDIO, APPS_CALL, APPS_BARE)
+    stdio, call, bare = read_problems(f"apps:{tmp_path}", split="train")
+    assert (stdio.task_id, stdio.kind, stdio.entry_point) == ("apps/train/7", "stdio", None)
+    assert stdio.reference_tests == (StdioTest("2\n", "4\n"), StdioTest("3", "6"))
+    assert call.entry_point == "Solution.double"
+    # Outputs that are all lists of one value mean the value.
+    assert call.reference_tests == (CallTest((2,), 4), CallTest((3,), 6))
+    assert "from typing import *" in call.reference_solution
+    assert (bare.reference_solution, bare.reference_tests) == (None, ())
+
+
+def test_apps_splits_are_its_files_and_ids_begin_anew_in_each(tmp_path):
+    write(tmp_path / "train.jsonl", APPS_STDIO)
+    write(tmp_path / "test.jsonl.gz", APPS_STDIO, APPS_CALL)
+    assert len(read_problems(f"apps:{tmp_path}", split="train")) == 1
+    assert len(read_problems(f"apps:{tmp_path}", split="test")) == 2
+    assert len(read_problems(f"apps:{tmp_path}", split="all")) == 3
+
+
+def test_the_apps_evaluation_set_is_stratified_and_independent_of_order(tmp_path):
+    difficulties = ["introductory"] * 100 + ["interview"] * 300 + ["competition"] * 100
+    records = [
+        APPS_BARE | {"problem_id": number, "difficulty": difficulty}
+        for number, difficulty in enumerate(difficulties)
+    ]
+    write(tmp_path / "test.jsonl", *records)
+    chosen = read_problems(f"apps:{tmp_path}@evaluation")
+    counts = [problem.difficulty for problem in chosen]
+    assert [counts.count(d) for d in ("introductory", "interview", "competition")] == [60, 180, 60]
+    write(tmp_path / "test.jsonl", *reversed(records))
+    again = read_problems(f"apps:{tmp_path}@evaluation")
+    assert {problem.task_id for problem in again} == {problem.task_id for problem in chosen}
+
+
+def test_livecodebench_reads_public_and_private_tests(tmp_path):
+    path = write(tmp_path / "test.jsonl", LIVE_STDIN, LIVE_CALL)
+    stdin, call = read_problems(f"livecodebench:{path}", split="test")
+    assert stdin.reference_tests == (StdioTest("2\n", "4\n"), StdioTest("3\n", "6\n"))
+    assert call.entry_point == "Solution.join"
+    assert call.reference_tests == (CallTest((["a", "b"], "-"), "a-b"), CallTest((["c"], "+"), "c"))
+
+
+def test_livecodebench_windows_are_months_both_included(tmp_path):
+    path = write(tmp_path / "test.jsonl", LIVE_STDIN, LIVE_CALL)
+
+    def ids(split):
+        return [problem.task_id for problem in read_problems(f"livecodebench:{path}@{split}")]
+
+    assert ids("evaluation") == ["livecodebench/abc999_a"]
+    assert ids("2025-03..2025-03") == ["livecodebench/3999"]
+    assert ids("2024-10..2025-03") == ["livecodebench/abc999_a", "livecodebench/3999"]
+
+
+class Attack:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('the pickle was run')",)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pickle.dumps(Attack()),
+        pickle.dumps([{"input": Attack()}]),
+        b"cos\nsystem\n(S'exit 1'\ntR.",
+        b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R.",
+        b"not a pickle",
+        b"",
+    ],
+)
+def test_a_private_test_that_is_more_than_plain_data_is_refused_unread(tmp_path, payload):
+    attack = base64.b64encode(zlib.compress(payload)).decode()
+    path = write(tmp_path / "test.jsonl", LIVE_STDIN | {"private_test_cases": attack})
+    with pytest.raises(UserError, match=r"test\.jsonl, line 1: 'private_test_cases': "):
+        read_problems(f"livecodebench:{path}", split="test")
+
+
+def test_codeforces_reads_what_outputs_alone_can_judge(tmp_path):
+    path = write(
+        tmp_path / "test.jsonl",
+        CODEFORCES,
+        CODEFORCES | {"id": "1999/B", "generated_checker": "def check(): ..."},
+        CODEFORCES | {"id": "1999/C", "interaction_format": "Ask."},
+        CODEFORCES | {"id": "1999/D", "input_mode": "file"},
+        CODEFORCES | {"id": "1500/A", "contest_start_year": 2021},
+    )
+    problems = read_problems(f"codeforces:{path}", split="test")
+    assert [problem.task_id for problem in problems] == ["codeforces/1999/A", "codeforces/1500/A"]
+    assert problems[0].reference_tests == (StdioTest("2", "4"), StdioTest("3", "6"))
+    assert "Example input\n2" in problems[0].prompt
+    # APPS was collected before 2022: no problem of the evaluation set can be in it.
+    evaluation = read_problems(f"codeforces:{path}@evaluation")
+    assert [problem.task_id for problem in evaluation] == ["codeforces/1999/A"]
+
+
+def test_code_contests_takes_the_first_python_3_solution(tmp_path):
+    path = write(tmp_path / "test.jsonl", CODE_CONTESTS)
+    (problem,) = read_problems(f"code_contests:{path}", split="test")
+    assert problem.reference_solution == "print(2 * int(input()))"
+    assert problem.reference_tests == (StdioTest("2\n", "4\n"), StdioTest("3\n", "6\n"))
+
+
+def test_parquet_rows_are_records(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "data").mkdir()
+    parquet.write_table(
+        pyarrow.Table.from_pylist([CODEFORCES, CODEFORCES | {"id": "1999/B"}]),
+        tmp_path / "data" / "train-00000-of-00001.parquet",
+    )
+    problems = read_problems(f"codeforces:{tmp_path}", split="train")
+    assert [problem.task_id for problem in problems] == ["codeforces/1999/A", "codeforces/1999/B"]
+
+
+def test_humaneval_plus_judges_by_the_canonical_solution(tmp_path):
+    path = write(tmp_path / "HumanEvalPlus.jsonl.gz", HUMANEVAL_PLUS)
+    (problem,) = read_problems(f"humaneval:{path}")
+    right = "def half(n):\n    return 0.5 * n"
+    wrong_on_large = "def half(n):\n    return n / 2 if n < 100 else 0"
+    assert [holds(test, right) for test in problem.reference_tests] == [True, True]
+    assert [holds(test, wrong_on_large) for test in problem.reference_tests] == [True, False]
+
+
+def test_mbpp_plus_shows_no_test_and_finds_the_tuples_that_json_lost(tmp_path):
+    path = write(tmp_path / "MbppPlus.jsonl", MBPP_PLUS)
+    (problem,) = read_problems(f"mbpp:{path}", split="test")
+    assert problem.prompt == "Write a function to swap a pair."
+    assert problem.starter_code == "def swap(arg1):"
+    assert problem.reference_tests[0] == AssertTest("assert swap((1, 2)) == (2, 1)")
+    right = "def swap(pair):\n    first, second = pair\n    return (second, first)"
+    wrong = "def swap(pair):\n    return (2, 1)"
+    assert [holds(test, right) for test in problem.reference_tests] == [True, True]
+    assert [holds(test, wrong) for test in problem.reference_tests] == [True, False]
+
+
+HUB_SCRIPT = """import numpy as np
+from math import inf
+
+def is_floats(x) -> bool:
+    if isinstance(x, float):
+        return True
+    if isinstance(x, (list, tuple)):
+        return all(isinstance(i, float) for i in x)
+    if isinstance(x, np.ndarray):
+        return x.dtype == np.float64 or x.dtype == np.float32
+    return False
+
+def assertion(out, exp, atol):
+    if atol == 0 and is_floats(exp):
+        atol = 1e-6
+    if out != exp and atol != 0:
+        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
+    else:
+        assert out == exp, f"out: {out}, exp: {exp}"
+
+inputs = [[2], [3], [-1]]
+results = [[1.0, 2.0], [1.5, 3.0], [-0.5, -1.0]]
+for i, (inp, exp) in enumerate(zip(inputs, results)):
+    assertion(halves(*inp), exp, 0)
+"""
+
+
+def test_evalplus_hub_scripts_need_no_numpy(tmp_path):
+    record = {
+        "task_id": 999,
+        "code": "def halves(n):\n    return [n / 2, float(n)]",
+        "prompt": "Write a function to halve.",
+        "source_file": "x.ipynb",
+        "test_imports": [],
+        "test_list": ["assert halves(2) == [1.0, 2.0]"],
+        "test": HUB_SCRIPT,
+    }
+    path = write(tmp_path / "test.jsonl", record)
+    (problem,) = read_problems(f"mbpp:{path}", split="test")
+    assert "import numpy" not in problem.reference_tests[1].code
+    nearly = "def halves(n):\n    return [n / 2 + 1e-9, float(n)]"
+    wrong = "def halves(n):\n    return [n / 2, float(n)] if n > 0 else [0.0, 0.0]"
+    short = "def halves(n):\n    return [n / 2]"
+    assert holds(problem.reference_tests[1], record["code"])
+    assert holds(problem.reference_tests[1], nearly)
+    assert not holds(problem.reference_tests[1], wrong)
+    assert not holds(problem.reference_tests[1], short)

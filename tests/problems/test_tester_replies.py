@@ -1,0 +1,203 @@
+import ast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zerocoder_jax.problems import AssertTest, Problem, StdioTest, parse_test
+from zerocoder_jax.problems.tester_replies import TEST_REASONS
+
+DOUBLE = Problem("t", "p", "double", "function")
+METHOD = Problem("t", "p", "Solution.double", "function")
+PROGRAM = Problem("t", "p", None, "stdio")
+WHOLE_SOLUTION = "def double(n):\n    return 2 * n\n"
+
+
+def code_of(reply, problem=DOUBLE, **arguments):
+    parsed = parse_test(reply, problem, **arguments)
+    assert parsed.reason == ""
+    return parsed.test.code
+
+
+def fenced(code):
+    return f"```python\n{code}\n```"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        fenced("assert double(4) == 8"),
+        fenced("assert double(4) == 8, 'wrong'"),
+        "assert double(4) == 8",
+        "Here is a test:\nassert double(4) == 8\nIt checks a small number.",
+        "```python\nassert double(4) == 8",
+        fenced("assert double(4) == 8\nassert double(5) == 1"),
+        fenced(WHOLE_SOLUTION + "\nassert double(4) == 8"),
+        fenced(WHOLE_SOLUTION) + "\nTest:\n" + fenced("assert double(4) == 8"),
+        fenced("double = lambda n: 8\nassert double(4) == 8"),
+        fenced("from solution import double\nassert double(4) == 8"),
+        fenced("def test_double():\n    assert double(4) == 8\n\ntest_double()"),
+        fenced("class TestDouble:\n    def test_it(self):\n        assert double(4) == 8"),
+        fenced("if __name__ == '__main__':\n    assert double(4) == 8"),
+        fenced("print(double(1))\nassert double(4) == 8"),
+        fenced("assert True\nassert double(4) == 8"),
+        fenced("assert double(4) == 8\nassert double(5) == [1, 2,"),
+        "<think>assert double(1) == 1</think>assert double(4) == 8",
+    ],
+)
+def test_the_first_assert_that_calls_the_entry_point_is_the_test(reply):
+    assert code_of(reply) == "assert double(4) == 8"
+
+
+def test_definitions_of_the_entry_point_inside_the_reply_are_never_part_of_the_test():
+    reply = fenced("def double(n):\n    assert double(0) == 1\n    return n\nassert double(4) == 8")
+    assert code_of(reply) == "assert double(4) == 8"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import math\nassert math.isclose(double(0.5), 1.0)",
+        "from math import isclose as close\nassert close(double(0.5), 1.0)",
+        "number = 4\nexpected = number * 2\nassert double(number) == expected",
+        "numbers = [1]\nnumbers.append(2)\nassert [double(n) for n in numbers] == [2, 4]",
+        "numbers = [1, 2]\nnumbers[0] = 3\nassert double(numbers[0]) == 6",
+        "numbers = []\nfor n in range(3):\n    numbers.append(n)\nassert double(len(numbers)) == 6",
+        "def close(a, b):\n    return abs(a - b) < 1e-09\nassert close(double(0.5), 1.0)",
+        "result = 3\nresult += 1\nassert double(result) == 8",
+    ],
+)
+def test_what_the_assert_needs_comes_along(code):
+    assert code_of(fenced(code)) == code
+    exec(WHOLE_SOLUTION + code, {})
+
+
+def test_what_the_assert_does_not_need_stays_behind():
+    code = "import json\nother = json.loads('1')\nnumber = 4\nassert double(number) == 8"
+    assert code_of(fenced(code)) == "number = 4\nassert double(number) == 8"
+
+
+def test_statements_of_a_test_function_come_along():
+    code = "base = 2\ndef test_double():\n    number = base\n    assert double(number) == 4"
+    assert code_of(fenced(code)) == "base = 2\nnumber = base\nassert double(number) == 4"
+
+
+def test_several_asserts_may_form_one_test():
+    code = "x = 1\nassert double(x) == 2\nassert double(2) == 4\nassert double(3) == 6"
+    assert code_of(fenced(code), asserts_per_test=2) == (
+        "x = 1\nassert double(x) == 2\nassert double(2) == 4"
+    )
+    assert code_of(fenced(code), asserts_per_test=9) == code
+
+
+def test_a_method_is_called_on_a_fresh_instance():
+    plain = "assert Solution().double(4) == 8"
+    named = "s = Solution()\nassert s.double(4) == 8"
+    definition = "class Solution:\n    def double(self, n):\n        return 8\n"
+    assert code_of(fenced(plain), METHOD) == plain
+    assert code_of(fenced(named), METHOD) == named
+    assert code_of(fenced(definition + named), METHOD) == named
+    other = "class Fake:\n    def double(self, n):\n        return 8\nassert Fake().double(4) == 8"
+    assert parse_test(fenced(other), METHOD).reason == "no_call"
+    assert parse_test(fenced("assert double(4) == 8"), METHOD).reason == "no_call"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("", "no_code"),
+        ("assert double(4) ==", "syntax_error"),
+        (WHOLE_SOLUTION, "no_assert"),
+        ("print(double(4) == 8)", "no_assert"),
+        ("assert 1 + 1 == 2", "constant_assert"),
+        ("assert True", "constant_assert"),
+        ("assert False", "constant_assert"),
+        ("assert double", "no_call"),
+        ("x = 8\nassert x == 8", "no_call"),
+        ("def check(f):\n    assert f(4) == 8\ncheck(double)", "no_assert"),
+        ("assert double(4) == double(4)", "constant_assert"),
+        ("assert True or double(4) == 8", "constant_assert"),
+        ("assert (double(4) == 8, 'message')", "constant_assert"),
+        ("assert [double(4)]", "constant_assert"),
+        ("assert not (lambda: double(4))", "constant_assert"),
+        ("assert double(4) == 8 if False else 1", "constant_assert"),
+        ("try:\n    assert double(4) == 9\nexcept AssertionError:\n    pass", "guarded_assert"),
+        ("if double(4) == 8:\n    assert double(4) == 8", "guarded_assert"),
+        ("for n in []:\n    assert double(n) == 1", "guarded_assert"),
+        ("while double(4) == 8:\n    assert double(4) == 8", "guarded_assert"),
+        ("with suppress(AssertionError):\n    assert double(4) == 9", "guarded_assert"),
+        ("exit()\nassert double(4) == 8", "exits"),
+        ("assert double(4) == 8\nimport sys\nsys.exit(0)", "exits"),
+        ("import os\nos._exit(0)\nassert double(4) == 8", "exits"),
+        ("assert double(4) == exit()", "exits"),
+        ("raise SystemExit\nassert double(4) == 8", "exits"),
+        ("import inspect\nassert inspect.getsource(double) and double(4)", "inspection_import"),
+        ("import gc\nassert double(4) == len(gc.get_objects())", "inspection_import"),
+        ("import sys\nassert double(4) and sys.modules['__main__']", "inspection_import"),
+        ("import os\nassert double(4) == len(os.listdir('.'))", "inspection_import"),
+        ("assert double(4) == double.__code__.co_consts[1]", "inspection"),
+        ("assert double(4) == eval('8')", "inspection"),
+        ("assert double(4) == globals()['answer']", "inspection"),
+        ("assert double(4) == 8 and open('/etc/passwd')", "inspection"),
+        ("import math\nmath.pi = 3\nassert double(math.pi) == 6", "inspection"),
+        ("assert (double := abs) and double(4) == 4", "rebinds_entry_point"),
+        ("assert [double(4) for double in [abs]] == [4]", "rebinds_entry_point"),
+        ("def f(double):\n    return double\nassert f(double(4)) == 8", "rebinds_entry_point"),
+        ("x = [" + "1, " * 9000 + "]\nassert double(x[0]) == 2", "too_long"),
+        ("assert double(" + "-" * 20_000 + "1) == 2", "syntax_error"),
+        ("assert double(" + "(" * 3000 + ")" * 3000 + ") == 2", "syntax_error"),
+        ("assert double(0x" + "f" * 6000 + ") == 2", "syntax_error"),
+    ],
+)
+def test_cheats_and_useless_replies_are_refused_with_a_reason(code, reason):
+    parsed = parse_test(fenced(code), DOUBLE)
+    assert (parsed.test, parsed.reason) == (None, reason)
+    assert reason in TEST_REASONS
+
+
+def test_a_cheat_beside_an_honest_assert_does_not_count():
+    code = (
+        "try:\n    assert double(1) == 3\nexcept AssertionError:\n    pass\nassert double(4) == 8"
+    )
+    assert code_of(fenced(code)) == "assert double(4) == 8"
+
+
+def test_the_assert_message_cannot_smuggle_code():
+    assert code_of(fenced("assert double(4) == 8, open('x').read()")) == "assert double(4) == 8"
+
+
+def test_prose_is_no_code_and_a_refusal_has_no_test():
+    assert parse_test("I would rather not.", DOUBLE).reason == "no_code"
+    assert parse_test("assert that it works!", DOUBLE).reason == "syntax_error"
+    assert parse_test("x" * 300_000, DOUBLE).reason == "too_long"
+
+
+def test_programs_are_tested_by_the_first_two_blocks():
+    reply = "Input:\n```\n1 2\n```\nOutput:\n```text\n3\n```\nbecause 1 + 2 = 3"
+    assert parse_test(reply, PROGRAM).test == StdioTest("1 2\n", "3\n")
+    assert parse_test("Input:\n```\n```\nOutput:\n```\n3\n", PROGRAM).test == StdioTest("", "3\n")
+    assert parse_test("Input: 1 2\nOutput: 3", PROGRAM).reason == "no_code"
+    assert parse_test("```\n1\n```\n```\n \n```", PROGRAM).reason == "no_assert"
+
+
+pieces = st.sampled_from(
+    ["```python\n", "```\n", "\n", "    ", "assert double(1) == 2\n", "assert ", "double(", ")",
+     "def double(n):\n", "def test_a():\n", "class T:\n", "try:\n", "except:\n", "import os\n",
+     "x = 1\n", "x", " == ", "[", "]", "exit()\n", "double = 1\n", "global double\n", "lambda: ",
+     "for x in y:\n", "if __name__ == '__main__':\n", "</think>", "\x00", "\x0c", "0x" + "f" * 9999]
+)  # fmt: skip
+replies = st.one_of(st.text(), st.lists(st.one_of(pieces, st.text(max_size=5))).map("".join))
+
+
+@settings(max_examples=500, deadline=None)
+@given(replies, st.sampled_from([DOUBLE, METHOD, PROGRAM]), st.integers(1, 3))
+def test_no_reply_raises_and_every_test_calls_the_entry_point(reply, problem, asserts):
+    parsed = parse_test(reply, problem, asserts_per_test=asserts)
+    if parsed.test is None:
+        assert parsed.reason in TEST_REASONS
+        return
+    assert parsed.reason == ""
+    if isinstance(parsed.test, AssertTest):
+        tree = ast.parse(parsed.test.code)
+        assert 1 <= sum(isinstance(node, ast.Assert) for node in tree.body) <= asserts
+        assert "double(" in parsed.test.code

@@ -1,0 +1,183 @@
+"""From a model's reply to a solution that can be run.
+
+Never raises on a reply: what cannot be used becomes a reason, a short slug that the metrics
+count. The rules are what people do who judge replies by hand, and are *chosen*:
+
+- The thought of a thinking model is cut off; of the fenced blocks the first one that is Python
+  and defines the entry point counts, for later ones are usage and variants.
+- Asserts, prints, the ``__main__`` block and other calls of a function beside its definition are
+  the model's own trial of it, not part of it, and are dropped; a whole program is kept as it is.
+- Imports and helpers of the starter code are put in front where the reply left them out, and
+  LeetCode's customary imports in front of ``class Solution``.
+"""
+
+import ast
+import re
+from dataclasses import dataclass
+
+from zerocoder_jax.problems.entry_points import LEETCODE_IMPORTS, calls_of, parse_quietly
+from zerocoder_jax.problems.fences import fenced_blocks, without_thought
+from zerocoder_jax.problems.problem import Problem
+
+# Characters; 2048 new tokens make some 8 thousand.
+LONGEST_REPLY = 200_000
+
+SOLUTION_REASONS = ("no_code", "syntax_error", "no_entry_point", "too_long")
+
+_CODE_START = re.compile(r"^(?:from \w|import \w|def \w|class \w|@\w)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ParsedSolution:
+    """A solution's source, or why there is none.
+
+    Attributes:
+      code: the source; None where the reply holds none.
+      reason: empty, or one of ``SOLUTION_REASONS``.
+    """
+
+    code: str | None
+    reason: str = ""
+
+
+def parse_solution(reply: str, problem: Problem, prefix: str = "") -> ParsedSolution:
+    """The solution in a Coder's reply; ``prefix`` is what ``begun_reply`` began for it."""
+    try:
+        return _parse(reply, problem, prefix)
+    except (RecursionError, MemoryError, ValueError):
+        # Syntax trees too deep to walk or to print, and numbers too long to print.
+        return ParsedSolution(None, "syntax_error")
+
+
+def _parse(reply: str, problem: Problem, prefix: str) -> ParsedSolution:
+    text = without_thought(prefix + reply)
+    if len(text) > LONGEST_REPLY:
+        return ParsedSolution(None, "too_long")
+    candidates = [block.text for block in fenced_blocks(text) if block.python]
+    if not candidates and (start := _CODE_START.search(text)):
+        candidates = [text[start.start() :]]
+    elif not candidates and problem.kind == "stdio":
+        candidates = [text]
+    reason = "no_code"
+    for code in candidates:
+        if not code.strip():
+            continue
+        tree = parse_quietly(code)
+        if tree is None:
+            reason = "syntax_error"
+        elif problem.entry_point is None:
+            return ParsedSolution(code.strip("\n") + "\n")
+        elif not defines(tree, problem.entry_point):
+            reason = "no_entry_point" if reason == "no_code" else reason
+        else:
+            return _function_solution(code, tree, problem)
+    return ParsedSolution(None, reason)
+
+
+def defines(tree: ast.Module, entry_point: str) -> bool:
+    """Whether the module defines ``f``, or ``Solution`` with its method ``f``."""
+    owner, _, name = entry_point.rpartition(".")
+    if not owner:
+        return any(name in bound_names(node) for node in tree.body)
+    return any(
+        isinstance(node, ast.ClassDef)
+        and node.name == owner
+        and any(name in bound_names(member) for member in node.body)
+        for node in tree.body
+    )
+
+
+def bound_names(node: ast.stmt) -> set[str]:
+    """The names that a statement binds in the scope it stands in."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return {node.name}
+        case ast.Import() | ast.ImportFrom():
+            return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return {
+        child.id
+        for child in ast.walk(node)
+        if isinstance(child, ast.Name) and not isinstance(child.ctx, ast.Load)
+    }
+
+
+def _function_solution(code: str, tree: ast.Module, problem: Problem) -> ParsedSolution:
+    assert problem.entry_point is not None
+    name = problem.entry_point.rpartition(".")[2]
+    trials = [node for node in tree.body if _is_trial(node, tree, name)]
+    if trials:
+        code = _without(code, tree, trials)
+    return ParsedSolution(_preamble(problem, tree) + code.strip("\n") + "\n")
+
+
+def _is_trial(node: ast.stmt, tree: ast.Module, name: str) -> bool:
+    """Whether a top-level statement only tries the function out."""
+    match node:
+        case ast.Assert():
+            return True
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+            return True
+        case ast.Expr(value=ast.Call(func=ast.Name(id="print" | "exit" | "quit"))):
+            return True
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="main" | "testmod"))):
+            return True
+        case ast.Expr(value=ast.Call(func=ast.Name(id=called))) if called != name:
+            # `main()`, `run_tests()`: a function of the reply's own that calls the entry point.
+            return bool(calls_of(node, name)) or any(
+                isinstance(other, ast.FunctionDef)
+                and other.name == called
+                and bool(calls_of(other, name))
+                for other in tree.body
+            )
+        case ast.Assign() if calls_of(node, name):
+            return not bound_names(node) & _names_used_in_definitions(tree)
+        case ast.Expr() | ast.For() | ast.While() | ast.If() | ast.Try() | ast.With():
+            return bool(calls_of(node, name))
+    return False
+
+
+def _names_used_in_definitions(tree: ast.Module) -> set[str]:
+    return {
+        child.id
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        for child in ast.walk(node)
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load)
+    }
+
+
+def _without(code: str, tree: ast.Module, dropped: list[ast.stmt]) -> str:
+    """The source without some top-level statements; comments and layout of the rest stay."""
+    kept = [node for node in tree.body if node not in dropped]
+    lines = code.splitlines(keepends=True)
+    gone = {
+        number
+        for node in dropped
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    if any(node.lineno in gone or node.end_lineno in gone for node in kept):  # `f(1); x = 2`
+        return "\n".join(map(ast.unparse, kept))
+    remaining = "".join(line for number, line in enumerate(lines, 1) if number not in gone)
+    # Lines are counted differently by form feeds and the like: never trust the cut unseen.
+    again = parse_quietly(remaining)
+    if again is None or len(again.body) != len(kept):
+        return "\n".join(map(ast.unparse, kept))
+    return remaining
+
+
+def _preamble(problem: Problem, tree: ast.Module) -> str:
+    """Imports and helpers of the starter code that the reply leaves out."""
+    assert problem.entry_point is not None
+    owner, _, name = problem.entry_point.rpartition(".")
+    leetcode = LEETCODE_IMPORTS if owner == "Solution" else ""
+    starter = parse_quietly(problem.starter_code) or parse_quietly(
+        problem.starter_code.rstrip() + "\n        pass"
+    )
+    present = {bound for node in tree.body for bound in bound_names(node)}
+    missing = [
+        node
+        for node in (starter.body if starter else [])
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.Assign)
+        and not bound_names(node) & (present | {owner or name})
+    ]
+    return leetcode + "".join(ast.unparse(node) + "\n" for node in missing) + "\n" * bool(missing)

@@ -1,0 +1,62 @@
+"""APPS as published on the hub (``train.jsonl``, ``test.jsonl``) or as parquet.
+
+Fields: ``question``; ``solutions`` (JSON text: a list of programs) and ``input_output`` (JSON
+text: ``inputs``, ``outputs`` and perhaps ``fn_name``), both empty for some problems;
+``difficulty`` (introductory, interview, competition); ``starter_code``; ``problem_id`` or ``id``.
+
+The split ``evaluation`` is the paper's stratified test set: 60 introductory, 180 interview and 60
+competition problems of the test split. Which ones is not published; here the ranking by SHA-256
+of seed and task id decides, so that the choice depends on nothing but the seed.
+"""
+
+from zerocoder_jax.problems.entry_points import LEETCODE_IMPORTS
+from zerocoder_jax.problems.problem import Problem
+from zerocoder_jax.problems.readers.input_output import paired_tests
+from zerocoder_jax.problems.readers.sampling import stratified
+from zerocoder_jax.problems.readers.starter_code import entry_point_in
+from zerocoder_jax.problems.records import Record
+
+SPLITS = ("train", "test", "evaluation")
+EVALUATION_STRATA = {"introductory": 60, "interview": 180, "competition": 60}
+
+
+def to_problem(record: Record) -> Problem:
+    """One record of APPS."""
+    number = record.number("problem_id" if record.has("problem_id") else "id")
+    solutions = record.decode(record.text("solutions", "") or "[]", "'solutions'")
+    reference = solutions[0] if isinstance(solutions, list) and solutions else None
+    if reference is not None and not isinstance(reference, str):
+        raise record.malformed("'solutions' must be a list of programs")
+    packed = record.text("input_output", "")
+    fields = record.decode(packed, "'input_output'") if packed.strip() else None
+    starter_code = record.text("starter_code", "").strip()
+    function = fields.get("fn_name") if isinstance(fields, dict) else None
+    if function and reference:
+        # APPS' own judge puts imports in front of solutions that are called.
+        reference = LEETCODE_IMPORTS + reference
+    return Problem(
+        task_id=f"apps/{_split_of(record)}{number}",
+        prompt=record.text("question").strip(),
+        entry_point=entry_point_in(starter_code, function, reference) if function else None,
+        kind="function" if function else "stdio",
+        starter_code=starter_code,
+        reference_solution=reference,
+        reference_tests=paired_tests(record, fields, "input_output") if fields else (),
+        difficulty=record.text("difficulty", ""),
+        source="apps",
+    )
+
+
+def subset(problems: list[Problem], split: str) -> list[Problem]:
+    """The problems of the stratified evaluation set; all of them for other splits."""
+    if split != "evaluation":
+        return problems
+    return stratified(problems, EVALUATION_STRATA)
+
+
+def _split_of(record: Record) -> str:
+    """Ids begin anew in each split; the file's name tells them apart."""
+    for split in ("train", "test"):
+        if record.file_name.startswith(split):
+            return f"{split}/"
+    return ""

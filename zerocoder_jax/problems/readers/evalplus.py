@@ -1,0 +1,97 @@
+"""EvalPlus' tests, in both of the layouts in which they are published.
+
+The JSON lines hold many inputs, judged by what the canonical solution returns: ``base_input`` and
+``plus_input`` (lists of argument lists), ``canonical_solution``, ``entry_point``, ``atol``;
+HumanEval+'s solution continues its ``prompt``. The hub's tables hold a script, ``test``, with
+inputs and results written out.
+"""
+
+import re
+
+from zerocoder_jax.problems.problem import AssertTest
+from zerocoder_jax.problems.records import Record
+
+# The reference runs in a scope of its own beside the solution. JSON has no tuples: where the
+# reference cannot take an input's lists, tuples are tried instead of the inner ones and of all.
+# What it takes in no form (sets, complex numbers) says nothing about the solution: passed over.
+_JUDGE = """
+import copy as _copy
+from math import inf, nan
+
+def _tuples(value, depth):
+    if not isinstance(value, list):
+        return value
+    inner = [_tuples(item, depth - 1) for item in value]
+    return tuple(inner) if depth <= 0 else inner
+
+def _forms(arguments):
+    return [arguments, _tuples(arguments, 2), _tuples(arguments, 1)]
+
+def _same(value, expected, tolerance):
+    if isinstance(expected, (list, tuple)) and isinstance(value, (list, tuple)):
+        return len(value) == len(expected) and all(
+            _same(left, right, tolerance) for left, right in zip(value, expected))
+    if isinstance(expected, float) and isinstance(value, (int, float)):
+        return value == expected or value != value and expected != expected or (
+            abs(value - expected) <= tolerance + 1e-7 * abs(expected))
+    return value == expected
+
+_reference = {{}}
+exec({reference!r}, _reference)
+for _arguments in {inputs!r}:
+    for _form in _forms(_arguments):
+        try:
+            _expected = _reference[{entry_point!r}](*_copy.deepcopy(_form))
+        except Exception:
+            continue
+        assert _same({entry_point}(*_form), _expected, {tolerance!r})
+        break
+"""
+
+
+def is_evalplus(record: Record) -> bool:
+    """Whether this is a record of EvalPlus' JSON lines."""
+    return record.has("base_input")
+
+
+def plus_tests(record: Record, *, base: bool, preamble: str = "") -> tuple[AssertTest, ...]:
+    """One test for all plus inputs and, if ``base``, one before it for all base inputs."""
+    groups = [record.items("base_input")] if base else []
+    # The released file writes `{}` for "no further inputs".
+    groups.append(record.fields.get("plus_input") or [])
+    tests = []
+    for inputs in groups:
+        if not all(isinstance(arguments, list) for arguments in inputs):
+            raise record.malformed("inputs must be lists of arguments")
+        if inputs:
+            code = _JUDGE.format(
+                reference=preamble + record.text("canonical_solution"),
+                entry_point=record.text("entry_point"),
+                inputs=inputs,
+                tolerance=float(record.fields.get("atol") or 0),
+            )
+            tests.append(AssertTest(code))
+    return tuple(tests)
+
+
+# Solutions see the standard library only. The scripts import NumPy for one comparison.
+_STAND_IN = """
+class np:
+    ndarray = float32 = float64 = ()
+
+    def allclose(value, expected, rtol=1e-05, atol=1e-08):
+        if isinstance(expected, (list, tuple)):
+            return len(value) == len(expected) and all(
+                np.allclose(left, right, rtol, atol) for left, right in zip(value, expected))
+        return value == expected or abs(value - expected) <= atol + rtol * abs(expected)
+
+    class testing:
+        def assert_allclose(value, expected, rtol=1e-07, atol=0):
+            assert np.allclose(value, expected, rtol, atol)
+
+"""
+
+
+def hub_script(script: str) -> str:
+    """A hub table's test script, with its one use of NumPy written out."""
+    return re.sub(r"^import numpy as np$", lambda _: _STAND_IN, script, flags=re.MULTILINE)

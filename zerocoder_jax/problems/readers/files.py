@@ -1,0 +1,52 @@
+"""The files of a data set: one file, a directory, or a download from the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.problems.records import SUFFIXES
+
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)")
+
+
+def data_files(path: str, split: str = "all") -> list[Path]:
+    """The data files at ``path``, sorted by name.
+
+    A directory is searched through all its folders. Where ``split`` is not ``"all"`` and files
+    carry its name (``train.jsonl``, ``data/train-00000-of-00001.parquet``), only those are taken.
+    A path that does not exist and looks like ``owner/name`` or ``owner/name/folder`` is downloaded
+    from the hub and cached.
+
+    Raises:
+      UserError: nothing there, no data files, or no connection to the hub.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        hub_id = _HUB_ID.fullmatch(path)
+        if hub_id is None:
+            raise UserError(f"{path}: no such file or directory")
+        place = _download(hub_id[1], hub_id[2].strip("/"))
+    if place.is_file():
+        return [place]
+    files = sorted(file for file in place.rglob("*") if file.name.endswith(SUFFIXES))
+    if not files:
+        raise UserError(f"{path}: a directory without {', '.join(SUFFIXES)} files")
+    if split == "all":
+        return files
+    return [file for file in files if file.name.startswith(split)] or files
+
+
+def _download(hub_id: str, folder: str) -> Path:
+    hint = f"{hub_id}: no such file or directory, and not to be had from the Hugging Face hub"
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise UserError(f"{hint}: huggingface_hub is not installed") from None
+    patterns = [f"{folder}/*{suffix}" if folder else f"*{suffix}" for suffix in SUFFIXES]
+    try:
+        copy = snapshot_download(hub_id, repo_type="dataset", allow_patterns=patterns)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{hint} ({reason})") from None
+    return Path(copy) / folder

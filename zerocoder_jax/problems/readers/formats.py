@@ -1,0 +1,88 @@
+"""The table of formats: how records of each data set become problems, and what splits it has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zerocoder_jax.problems.problem import Problem
+from zerocoder_jax.problems.readers import (
+    apps,
+    code_contests,
+    codeforces,
+    humaneval,
+    livecodebench,
+    mbpp,
+    own_jsonl,
+)
+from zerocoder_jax.problems.records import Record
+
+
+@dataclass(frozen=True)
+class Format:
+    """One data set's format.
+
+    Attributes:
+      to_problem: a record's problem, or None for one that cannot be judged by tests alone.
+      splits: the names of the splits beside "all"; empty where the data set has none.
+      is_split: accepts further names of splits, such as windows of dates.
+      in_split: whether a record belongs to a split.
+      split_files: split -> the beginning of its files' names, where files carry the splits.
+      subset: picks a published evaluation set out of a split's problems.
+    """
+
+    to_problem: Callable[[Record], Problem | None]
+    splits: tuple[str, ...] = ()
+    is_split: Callable[[str], bool] = lambda split: False
+    in_split: Callable[[Record, str], bool] | None = None
+    split_files: dict[str, str] | None = None
+    subset: Callable[[list[Problem], str], list[Problem]] | None = None
+
+    def has_split(self, split: str) -> bool:
+        """Whether a split of this name can be asked for."""
+        return not self.splits or split in (*self.splits, "all") or self.is_split(split)
+
+    def files(self, split: str) -> str:
+        """The beginning of the names of a split's files, or "all"."""
+        return (self.split_files or {}).get(split, "all")
+
+
+FORMATS = {
+    "mbpp": Format(mbpp.to_problem, tuple(mbpp.SPLITS), in_split=mbpp.in_split),
+    "humaneval": Format(humaneval.to_problem),
+    "apps": Format(
+        apps.to_problem,
+        apps.SPLITS,
+        split_files={"train": "train", "test": "test", "evaluation": "test"},
+        subset=apps.subset,
+    ),
+    "livecodebench": Format(
+        livecodebench.to_problem,
+        livecodebench.SPLITS,
+        is_split=livecodebench.is_split,
+        in_split=livecodebench.in_split,
+    ),
+    "codeforces": Format(
+        codeforces.to_problem,
+        codeforces.SPLITS,
+        in_split=codeforces.in_split,
+        split_files={"train": "train", "test": "test"},
+        subset=codeforces.subset,
+    ),
+    "code_contests": Format(
+        code_contests.to_problem,
+        code_contests.SPLITS,
+        split_files={split: split for split in code_contests.SPLITS},
+    ),
+    "jsonl": Format(
+        own_jsonl.to_problem, own_jsonl.SPLITS, is_split=bool, in_split=own_jsonl.in_split
+    ),
+}
+
+# Where the data sets are published: the path of a source that names none.
+HUB = {
+    "mbpp": "google-research-datasets/mbpp/full",
+    "humaneval": "openai/openai_humaneval",
+    "apps": "codeparrot/apps",
+    "livecodebench": "livecodebench/code_generation_lite",
+    "codeforces": "open-r1/codeforces/data",
+    "code_contests": "deepmind/code_contests/data",
+}

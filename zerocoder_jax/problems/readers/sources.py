@@ -1,0 +1,118 @@
+"""``read_problems``: from ``"format:PATH"`` to problems, whatever the format and the files."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.problems.problem import Problem
+from zerocoder_jax.problems.readers.files import data_files
+from zerocoder_jax.problems.readers.formats import FORMATS, HUB, Format
+from zerocoder_jax.problems.records import MalformedRecord, Record, read_records
+
+_log = logging.getLogger(__name__)
+
+
+class ProblemList(list[Problem]):
+    """Problems, and what was wrong with the records that were skipped.
+
+    Attributes:
+      malformed: one message per skipped record; empty unless ``skip_malformed`` was set.
+    """
+
+    def __init__(self, problems: list[Problem], malformed: tuple[str, ...] = ()) -> None:
+        super().__init__(problems)
+        self.malformed = malformed
+
+
+def parse_source(source: str, split: str | None = None) -> tuple[str, str, str | None]:
+    """A source as (format, path, split).
+
+    ``format:PATH``; ``format:PATH@SPLIT`` overrides ``split``; without ``:PATH`` the path is the
+    place on the hub where the data set is published.
+
+    Raises:
+      UserError: no such format, or no path where there is no published place.
+    """
+    name, _, path = source.partition(":")
+    if "@" in path and not Path(path).expanduser().exists():
+        path, _, split = path.rpartition("@")
+    elif "@" in name:
+        name, _, split = name.partition("@")
+    path = path or HUB.get(name, "")
+    known = (*FORMATS, "toy")
+    if name not in known or not path:
+        raise UserError(
+            f"problem source '{source}': expected format:PATH with one of {', '.join(known)}"
+        )
+    return name, path, split
+
+
+def read_problems(
+    source: str, split: str | None = "train", limit: int = 0, skip_malformed: bool = False
+) -> ProblemList:
+    """Reads problems from a local path or, where there is none, from the Hugging Face hub.
+
+    Args:
+      source: ``"format:PATH"``; PATH is a file, a directory or a hub id, perhaps with a folder
+        (``owner/name/folder``). ``"toy:train"`` and ``"toy:test"`` make the toy family.
+        ``"format:PATH@SPLIT"`` names the split in place.
+      split: a split of the data set, or ``"all"``; data sets without splits take no notice.
+      limit: only the first so many problems; 0 reads all.
+      skip_malformed: count malformed records and go on.
+
+    Raises:
+      UserError: unknown format, split or path; a malformed record, by file and line.
+    """
+    name, path, split = parse_source(source, split)
+    if name == "toy":
+        from zerocoder_jax.problems.toy import read_toy
+
+        return ProblemList(read_toy(path, limit))  # type: ignore[arg-type]  # it refuses others
+    form = FORMATS[name]
+    split = split or "all"
+    if not form.has_split(split):
+        raise UserError(
+            f"problem source '{source}': no split '{split}'; {name} has"
+            f" {', '.join(form.splits)} and all"
+        )
+    malformed: list[str] | None = [] if skip_malformed else None
+    problems: list[Problem] = []
+    for problem in _problems(
+        form, read_records(data_files(path, form.files(split))), split, malformed
+    ):
+        problems.append(problem)
+        if limit and len(problems) == limit and not form.subset:
+            break
+    if malformed:
+        _log.warning("%s: skipped %d malformed records: %s", source, len(malformed), malformed[0])
+    if not problems:
+        raise UserError(f"problem source '{source}': no problems in split '{split}'")
+    if form.subset:
+        problems = form.subset(problems, split)
+    return ProblemList(problems[: limit or None], tuple(malformed or ()))
+
+
+def _problems(
+    form: Format, records: Iterator[Record], split: str, malformed: list[str] | None
+) -> Iterator[Problem]:
+    """The split's problems; what is wrong with a record is raised, or noted in ``malformed``."""
+    seen: dict[str, str] = {}
+    for record in records:
+        try:
+            if form.in_split and not form.in_split(record, split):
+                continue
+            problem = form.to_problem(record)
+            if problem is None:
+                continue
+            if problem.task_id in seen:
+                raise record.malformed(
+                    f"task_id '{problem.task_id}' stands already in {seen[problem.task_id]}"
+                )
+        except MalformedRecord as error:
+            if malformed is None:
+                raise
+            malformed.append(str(error))
+            continue
+        seen[problem.task_id] = record.where
+        yield problem

@@ -1,0 +1,149 @@
+"""Records of data files, each with the place it came from, read without converting anything.
+
+JSON lines, one JSON list, either of them compressed with gzip, and parquet (extra: ``parquet``).
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from zerocoder_jax.errors import UserError
+
+SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
+_REQUIRED: Any = object()
+_TYPE_NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
+
+
+class MalformedRecord(UserError):
+    """A record that is not what its format promises; names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record and where it stands.
+
+    Attributes:
+      where: the file and the line (or row) for messages, for example ``mbpp.jsonl, line 12``.
+      file_name: the file's name, without its folder.
+      raw: the undecoded line, or the decoded fields where the file was decoded as a whole.
+    """
+
+    where: str
+    file_name: str
+    raw: str | bytes | Mapping[str, Any]
+
+    @cached_property
+    def fields(self) -> Mapping[str, Any]:
+        """The record's fields. Decoded on first use, so that a bad line spoils only itself."""
+        fields = self.raw
+        if isinstance(fields, str | bytes):
+            fields = self.decode(fields, "the record")
+        if not isinstance(fields, Mapping):
+            raise self.malformed(f"expected a JSON object, found {type(fields).__name__}")
+        return fields
+
+    def malformed(self, what: str) -> MalformedRecord:
+        """The error that names this record."""
+        return MalformedRecord(f"{self.where}: {what}")
+
+    def decode(self, text: str | bytes, name: str) -> Any:
+        """JSON inside the record, such as a field that holds JSON as text."""
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self.malformed(f"{name} is not valid JSON ({error})") from None
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.fields.get(name) is not None
+
+    def _get(self, name: str, kind: type, default: Any) -> Any:
+        value = self.fields.get(name)
+        if value is None:
+            if default is _REQUIRED:
+                raise self.malformed(f"field '{name}' is missing")
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            found = type(value).__name__
+            raise self.malformed(f"field '{name}' must be {_TYPE_NAMES[kind]}, found {found}")
+        return value
+
+    def text(self, name: str, default: Any = _REQUIRED) -> str:
+        """A text field; without a default its absence is an error."""
+        value = self._get(name, str, default)
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # JSON can say "\\ud83d", which no tokenizer takes
+            raise self.malformed(f"field '{name}' holds half a character") from None
+        return value
+
+    def number(self, name: str, default: Any = _REQUIRED) -> int:
+        """A field that holds a whole number."""
+        return self._get(name, int, default)
+
+    def items(self, name: str, default: Any = _REQUIRED) -> list[Any]:
+        """A field that holds a list."""
+        return self._get(name, list, default)
+
+    def texts(self, name: str, default: Any = _REQUIRED) -> list[str]:
+        """A field that holds a list of texts."""
+        values = self._get(name, list, default)
+        for value in values:
+            if not isinstance(value, str):
+                raise self.malformed(f"field '{name}' must be a list of texts")
+        return values
+
+
+def read_records(files: Iterable[Path]) -> Iterator[Record]:
+    """The records of the files, in order; nothing is decoded before it is used."""
+    for file in files:
+        if file.suffix == ".parquet":
+            yield from _parquet_rows(file)
+        else:
+            yield from _json_records(file)
+
+
+def _json_records(file: Path) -> Iterator[Record]:
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            if file.name.removesuffix(".gz").endswith(".json"):
+                whole = Record(str(file), file.name, stream.read())
+                values = whole.decode(whole.raw, "the file")  # type: ignore[arg-type]
+                for index, value in enumerate(values if isinstance(values, list) else [values]):
+                    yield Record(
+                        f"{file}, record {index + 1}", file.name, _object(file, index, value)
+                    )
+            else:
+                for number, line in enumerate(stream, start=1):
+                    if line.strip():
+                        yield Record(f"{file}, line {number}", file.name, line)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
+
+
+def _object(file: Path, index: int, value: Any) -> Mapping[str, Any] | bytes:
+    # A value that is no object goes on as JSON text, to be refused where records are decoded.
+    return value if isinstance(value, dict) else json.dumps(value).encode()
+
+
+def _parquet_rows(file: Path) -> Iterator[Record]:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise UserError(
+            f"{file}: reading parquet needs pyarrow; install it with"
+            " `pip install 'zerocoder_jax[parquet]'`"
+        ) from None
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                number += 1
+                yield Record(f"{file}, row {number}", file.name, row)
+    except (ArrowInvalid, OSError) as error:
+        raise UserError(f"{file}: cannot be read as parquet ({error})") from None

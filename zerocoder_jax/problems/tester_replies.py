@@ -1,0 +1,383 @@
+"""From a model's reply to one test that can be run, or to the reason why it is refused.
+
+One reply is one test: the first assert that calls the entry point (``asserts_per_test`` keeps up
+to n of them), with the imports and statements that it needs and nothing else. Taking the assert
+out instead of running the reply makes most cheating pointless: definitions of the entry point
+stay behind, and so the test always judges the solution under test. What is refused is counted:
+
+=====================  =============================================================================
+no_code                nothing that looks like Python (stdio: no pair of blocks)
+syntax_error           no part of it parses
+too_long               a reply or a test of unreasonable size
+no_assert              Python without an assert (stdio: an empty output)
+no_call                no assert calls the entry point
+constant_assert        its outcome does not depend on the call: ``assert True``, ``f(1) == f(1)``
+guarded_assert         stands in a try, an if, a loop or a with: it might never be judged
+exits                  ends the process: ``exit()``, ``sys.exit()``, ``os._exit()``, SystemExit
+inspection_import      needs a module that can look at or change the solution or the judge
+inspection             the same without an import: ``f.__code__``, ``globals()``, ``open()``
+rebinds_entry_point    gives the entry point's name to something else on the way
+=====================  =============================================================================
+
+Never raises on a reply.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from zerocoder_jax.problems.coder_replies import LONGEST_REPLY, bound_names
+from zerocoder_jax.problems.entry_points import parse_quietly
+from zerocoder_jax.problems.fences import fenced_blocks, without_thought
+from zerocoder_jax.problems.problem import AssertTest, Problem, StdioTest, Test
+
+LONGEST_TEST = 10_000
+
+TEST_REASONS = (
+    "no_code",
+    "syntax_error",
+    "too_long",
+    "no_assert",
+    "no_call",
+    "constant_assert",
+    "guarded_assert",
+    "exits",
+    "inspection_import",
+    "inspection",
+    "rebinds_entry_point",
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Modules from which values are made. Anything else has no business in a test of one function.
+_ALLOWED_MODULES = _words(
+    "array bisect cmath collections copy dataclasses datetime decimal enum fractions functools"
+    " heapq itertools json math numbers numpy operator random re statistics string textwrap typing"
+    " __future__ pytest unittest time"
+)
+# `sys.maxsize` is a number; `sys.modules` is a way into the judge.
+_ALLOWED_SYS = frozenset({"maxsize", "float_info", "maxunicode", "getsizeof"})
+_INSPECTION_NAMES = _words(
+    "__import__ breakpoint compile delattr eval exec getattr globals input locals open"
+    " setattr vars __builtins__ __loader__ __spec__ __file__"
+)
+_EXIT_NAMES = frozenset({"exit", "quit", "SystemExit", "KeyboardInterrupt"})
+_EXIT_ATTRIBUTES = frozenset({"exit", "_exit", "abort", "kill", "execv"})
+
+
+@dataclass(frozen=True)
+class ParsedTest:
+    """A test, or why there is none.
+
+    Attributes:
+      test: None where the reply holds none that may be run.
+      reason: empty, or one of ``TEST_REASONS``.
+    """
+
+    test: Test | None
+    reason: str = ""
+
+
+class _Refused(Exception):
+    """The reason, as its only argument."""
+
+
+def parse_test(
+    reply: str, problem: Problem, asserts_per_test: int = 1, prefix: str = ""
+) -> ParsedTest:
+    """The test in a Tester's reply; ``prefix`` is what ``begun_reply`` began for it."""
+    text = without_thought(prefix + reply)
+    if len(text) > LONGEST_REPLY:
+        return ParsedTest(None, "too_long")
+    try:
+        if problem.entry_point is None:
+            return ParsedTest(_stdio_test(text))
+        return ParsedTest(_assert_test(text, problem.entry_point, asserts_per_test))
+    except _Refused as refusal:
+        return ParsedTest(None, refusal.args[0])
+    except (RecursionError, MemoryError, ValueError):
+        # Syntax trees too deep to walk or to print, and numbers too long to print.
+        return ParsedTest(None, "syntax_error")
+
+
+def _stdio_test(text: str) -> StdioTest:
+    """The first two fenced blocks: input and output."""
+    blocks = fenced_blocks(text)
+    if len(blocks) < 2:
+        raise _Refused("no_code")
+    stdin, stdout = blocks[0].text, blocks[1].text
+    if not stdout.strip():
+        raise _Refused("no_assert")
+    if len(stdin) + len(stdout) > LONGEST_TEST:
+        raise _Refused("too_long")
+    return StdioTest(stdin, stdout)
+
+
+def _assert_test(text: str, entry_point: str, asserts_per_test: int) -> AssertTest:
+    trees = list(_modules(text))
+    refusals = []
+    kept: list[ast.stmt] = []
+    asserts = 0
+    for tree in trees:
+        for scope in _scopes(tree.body, entry_point):
+            for position, node in enumerate(scope):
+                if asserts == asserts_per_test:
+                    break
+                try:
+                    found = _judge(node, scope[:position], entry_point)
+                except _Refused as refusal:
+                    refusals.append(refusal)
+                    continue
+                if found:
+                    kept += [statement for statement in found if statement not in kept]
+                    asserts += 1
+    if _exits(trees, entry_point):
+        raise _Refused("exits")
+    if asserts == 0:
+        raise refusals[0] if refusals else _Refused("no_assert")
+    code = "\n".join(map(ast.unparse, kept))
+    if len(code) > LONGEST_TEST:
+        raise _Refused("too_long")
+    return AssertTest(code)
+
+
+def _modules(text: str) -> Iterator[ast.Module]:
+    """What parses of the reply: its Python blocks or, without fences, its lines."""
+    blocks = [block.text for block in fenced_blocks(text) if block.python and block.text.strip()]
+    sources = blocks or [text]
+    parsed = False
+    for source in sources:
+        tree = parse_quietly(source)
+        if tree is None:
+            # Prose around the assert, or a reply that was cut off behind it.
+            tree = _asserts_among_lines(source)
+        if tree is not None and tree.body:
+            parsed = True
+            yield tree
+    if not parsed:
+        looks_like_code = bool(blocks) or "assert" in text
+        raise _Refused("syntax_error" if looks_like_code else "no_code")
+
+
+def _asserts_among_lines(source: str) -> ast.Module | None:
+    """The asserts that parse by themselves, each over as many lines as it needs (up to 50)."""
+    lines = source.splitlines()
+    found: list[ast.stmt] = []
+    index = 0
+    while index < len(lines):
+        end = index + 1
+        if lines[index].lstrip().startswith("assert"):
+            for end in range(index + 1, min(index + 50, len(lines)) + 1):
+                tree = parse_quietly("\n".join(lines[index:end]).strip())
+                if tree is not None:
+                    found += tree.body
+                    break
+            else:
+                end = index + 1
+        index = end
+    return ast.Module(body=found, type_ignores=[]) if found else None
+
+
+def _scopes(body: list[ast.stmt], entry_point: str) -> Iterator[list[ast.stmt]]:
+    """Statements in the order in which they would run: the module's, then each test function's.
+
+    The ``__main__`` block is part of the module. A test function (``test_*``, no required
+    arguments, also as a method) sees the module's statements before its own.
+    """
+    owner = entry_point.partition(".")[0]
+    module: list[ast.stmt] = []
+    functions: list[ast.FunctionDef] = []
+    for node in body:
+        match node:
+            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+                module += node.body
+            case ast.FunctionDef(name=name) if name.startswith("test") and name != owner:
+                functions.append(node)
+            case ast.ClassDef(name=name) if name != owner:
+                functions += [
+                    member
+                    for member in node.body
+                    if isinstance(member, ast.FunctionDef) and member.name.startswith("test")
+                ]
+                module.append(node)
+            case _:
+                module.append(node)
+    yield module
+    context = [node for node in module if not isinstance(node, ast.Assert)]
+    for function in functions:
+        yield context + function.body
+
+
+def _judge(node: ast.stmt, before: list[ast.stmt], entry_point: str) -> list[ast.stmt] | None:
+    """The assert with the statements it needs; None for a statement that is no matter of ours."""
+    if isinstance(node, ast.Try | ast.TryStar | ast.If | ast.For | ast.While | ast.With):
+        inside = [child for child in ast.walk(node) if isinstance(child, ast.Assert)]
+        if any(_calls_entry_point(child.test, before, entry_point) for child in inside):
+            raise _Refused("guarded_assert")
+        return None
+    if not isinstance(node, ast.Assert):
+        return None
+    if not _calls_entry_point(node.test, before, entry_point):
+        names = any(isinstance(child, ast.Name) for child in ast.walk(node.test))
+        raise _Refused("no_call" if names else "constant_assert")
+    if _constant(node.test):
+        raise _Refused("constant_assert")
+    # The message is not needed and could hold code.
+    kept = [*_needed(node, before, entry_point), ast.Assert(test=node.test, msg=None)]
+    for statement in kept:
+        _refuse_inspection(statement)
+        if entry_point.partition(".")[0] in _names_stored(statement):
+            raise _Refused("rebinds_entry_point")
+    return kept
+
+
+def _calls_entry_point(tree: ast.AST, before: list[ast.stmt], entry_point: str) -> bool:
+    """Whether ``f(...)``, or for ``Solution.f`` a call on a fresh ``Solution()``, is in there."""
+    owner, _, method = entry_point.rpartition(".")
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if not owner and name == method:
+                return True
+            case ast.Call(func=ast.Attribute(value=receiver, attr=name)) if (
+                owner and name == method and _is_instance(receiver, before, owner)
+            ):
+                return True
+    return False
+
+
+def _is_instance(receiver: ast.expr, before: list[ast.stmt], owner: str) -> bool:
+    match receiver:
+        case ast.Call(func=ast.Name(id=name)):
+            return name == owner
+        case ast.Name(id=variable):
+            return any(
+                isinstance(node, ast.Assign)
+                and variable in bound_names(node)
+                and _is_instance(node.value, [], owner)
+                for node in before
+            )
+    return False
+
+
+def _constant(test: ast.expr) -> bool:
+    """Whether the assert's outcome is plain without running anything."""
+    match test:
+        case ast.Constant() | ast.Lambda() | ast.JoinedStr():
+            return True
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
+            return bool(parts)  # `assert (f(1), 2)` always holds
+        case ast.Dict(keys=keys):
+            return bool(keys)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _constant(operand)
+        case ast.BoolOp(values=values):
+            return any(map(_constant, values))
+        case ast.IfExp(test=condition):
+            return _constant(condition)
+        case ast.NamedExpr(value=value):
+            return _constant(value)
+        case ast.Compare(left=left, comparators=[right]):
+            return ast.dump(left) == ast.dump(right)
+    return False
+
+
+def _needed(node: ast.Assert, before: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
+    """The earlier statements on which the assert depends, in their order: a backward slice."""
+    owner = entry_point.partition(".")[0]
+    wanted = _names_loaded(node.test) - {owner}
+    kept: list[ast.stmt] = []
+    for statement in reversed(before):
+        if isinstance(statement, ast.Assert) or owner in bound_names(statement):
+            continue
+        if not (bound_names(statement) | _names_changed(statement)) & wanted:
+            continue
+        if isinstance(statement, ast.Try | ast.TryStar | ast.While | ast.With):
+            raise _Refused("guarded_assert")
+        kept.append(statement)
+        wanted |= _names_loaded(statement) - {owner}
+    return kept[::-1]
+
+
+def _names_loaded(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _names_stored(tree: ast.AST) -> set[str]:
+    """Every name that is bound anywhere inside, as a variable, a definition or an argument."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                names.add(name)
+            case ast.Global(names=declared) | ast.Nonlocal(names=declared):
+                names.update(declared)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+                names.add(name)
+            case ast.alias(name=name, asname=asname):
+                names.add((asname or name).partition(".")[0])
+    return names
+
+
+def _names_changed(statement: ast.stmt) -> set[str]:
+    """Variables that ``x[0] = 1``, ``x.y = 1`` or ``x.append(1)`` change without binding them."""
+    roots: list[ast.expr] = []
+    for node in ast.walk(statement):
+        match node:
+            case ast.Assign(targets=targets):
+                roots += targets
+            case ast.AugAssign(target=target):
+                roots.append(target)
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=receiver))):
+                roots.append(receiver)
+    return {name for root in roots if (name := _root(root))}
+
+
+def _root(node: ast.expr) -> str | None:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _refuse_inspection(statement: ast.stmt) -> None:
+    for node in ast.walk(statement):
+        match node:
+            case ast.Import(names=aliases):
+                modules = [alias.name for alias in aliases]
+            case ast.ImportFrom(module=module):
+                modules = [module or "."]
+            case ast.Attribute(value=ast.Name(id="sys"), attr=attribute):
+                if attribute not in _ALLOWED_SYS:
+                    raise _Refused("inspection_import")
+                continue
+            case ast.Attribute(attr=attribute, ctx=context):
+                if attribute.startswith("__") or not isinstance(context, ast.Load):
+                    raise _Refused("inspection")
+                continue
+            case ast.Name(id=name) if name in _INSPECTION_NAMES:
+                raise _Refused("inspection")
+            case _:
+                continue
+        for module in modules:
+            if module.partition(".")[0] not in _ALLOWED_MODULES | {"sys"}:
+                raise _Refused("inspection_import")
+
+
+def _exits(trees: list[ast.Module], entry_point: str) -> bool:
+    """Whether the reply tries to end the process anywhere outside of dropped definitions."""
+    owner = entry_point.partition(".")[0]
+    for tree in trees:
+        for statement in tree.body:
+            if owner in bound_names(statement):
+                continue
+            for node in ast.walk(statement):
+                match node:
+                    case ast.Call(func=ast.Name(id=name)) if name in _EXIT_NAMES:
+                        return True
+                    case ast.Call(func=ast.Attribute(attr=name)) if name in _EXIT_ATTRIBUTES:
+                        return True
+                    case ast.Raise(exc=ast.Name(id=name)) if name in _EXIT_NAMES:
+                        return True
+    return False
