@@ -1,0 +1,173 @@
+"""Levels of isolation: found by trying, refused below the minimum, never lowered in silence."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from observing import RIGHT, SQUARE, WRONG
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.execution import ExecutionPool, Limits, Status
+from zerocoder_jax.execution.worker import seccomp, system_calls
+from zerocoder_jax.problems import AssertTest
+
+P, F = Status.PASSED, Status.FAILED
+TESTS = [
+    AssertTest("assert f(3) == 10"),
+    AssertTest("def check(g):\n    assert g(3) == 10\ncheck(f)"),
+]
+
+
+def _pool_at(level: str) -> ExecutionPool:
+    """A pool at exactly this level, or a skip with what the host lacks for it."""
+    try:
+        limits = Limits(seconds=0.6, memory_mb=256)
+        return ExecutionPool(1, limits, min_isolation=level, max_isolation=level)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("level", ["namespaces", "landlock", "rlimits"])
+def test_every_level_gives_the_same_verdicts_and_ends_what_does_not_end(level: str) -> None:
+    daemon = (
+        "import os, time\ndef f(x):\n    if os.path.exists('mark'):\n        return -1\n"
+        "    open('mark', 'w').close()\n    if os.fork() == 0:\n        os.setsid()\n"
+        "        if os.fork() == 0:\n            time.sleep(60)\n        os._exit(0)\n"
+        "    return x * x + 1"
+    )
+    sources = [RIGHT, WRONG, "def f(x):\n    while True: pass", daemon]
+    sources += ["import os\ndef f(x):\n    os.kill(os.getppid(), 9)\n    return 0"]
+    with _pool_at(level) as pool:
+        assert pool.isolation == level
+        matrix = pool.passing_matrix(SQUARE, sources, TESTS)
+        assert (matrix[[0, 3]] == P).all()
+        assert (matrix[1] == F).all()
+        assert (matrix[2] == Status.TIMEOUT).all()
+        assert not (matrix[4] == P).any()
+        assert pool.statistics["restarts"] == 0
+
+
+@pytest.mark.parametrize("level", ["namespaces", "landlock"])
+def test_both_upper_levels_keep_files_and_sockets_away(level: str, repository: Path) -> None:
+    sources = [
+        "def f(x):\n    return open('/etc/passwd').read()",
+        f"import os\ndef f(x):\n    return os.listdir({str(repository)!r})",
+        "import socket\ndef f(x):\n    return bool(socket.socket())",
+        "import os\ndef f(x):\n    return os.listdir('/root')",
+        "def f(x):\n    return open('/proc/1/environ').read()",
+    ]
+    with _pool_at(level) as pool:
+        matrix = pool.passing_matrix(SQUARE, sources, [AssertTest("assert f(1)")])
+        assert all(Status(s) in (Status.FORBIDDEN, Status.ERROR) for s in matrix[:, 0]), matrix.T
+
+
+def test_a_level_that_cannot_be_had_is_refused_with_what_is_missing() -> None:
+    """In a process that may not make namespaces any more, the same pool says so and stops."""
+    code = (
+        "import resource, sys\nsys.path[:0] = " + repr(sys.path) + "\n"
+        "from zerocoder_jax.execution.worker import seccomp, syscalls\n"
+        "import struct\n"
+        "syscalls.prctl(38, 1)\n"
+        "number = {'x86_64': 272, 'aarch64': 97}[syscalls.MACHINE]  # unshare\n"
+        "pack = lambda *i: struct.pack('=HBBI', *i)\n"
+        "seccomp.install(pack(0x20,0,0,0) + pack(0x15,0,1,number) + pack(6,0,0,0x50001) + "
+        "pack(6,0,0,0x7fff0000))\n"
+        "from zerocoder_jax.errors import run_command\n"
+        "from zerocoder_jax.execution import ExecutionPool\n"
+        "run_command(lambda: ExecutionPool(1))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.strip().splitlines()
+    assert "unshare: Operation not permitted" in line
+    assert "execution.min_isolation" in line and "user.max_user_namespaces" in line
+
+
+def test_levels_must_be_in_order() -> None:
+    with pytest.raises(UserError, match="above max_isolation"):
+        ExecutionPool(1, min_isolation="namespaces", max_isolation="rlimits")
+
+
+# ---- the filter of system calls, run here by an interpreter of its few instructions --------------
+
+_KILL, _ALLOW, _EPERM, _ENOSYS = 0x80000000, 0x7FFF0000, 0x50001, 0x50026
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+
+def _answer(program: bytes, number: int, architecture: int, *arguments: int) -> int:
+    data = struct.pack("=iIQ6Q", number, architecture, 0, *(*arguments, 0, 0, 0, 0, 0, 0)[:6])
+    instructions = list(struct.iter_unpack("=HBBI", program))
+    place = accumulator = 0
+    while True:
+        code, if_true, if_false, value = instructions[place]
+        place += 1
+        if code == 0x20:
+            (accumulator,) = struct.unpack_from("=I", data, value)
+        elif code == 0x06:
+            return value
+        else:
+            holds = {
+                0x15: accumulator == value,
+                0x35: accumulator >= value,
+                0x45: bool(accumulator & value),
+            }[code]
+            place += if_true if holds else if_false
+
+
+@pytest.mark.parametrize("machine", _ARCHITECTURES)
+def test_the_filter_answers_every_call_as_its_list_says(machine: str) -> None:
+    program, architecture = seccomp.build_filter(machine), _ARCHITECTURES[machine]
+    assert len(program) // 8 <= 4096
+    for group, expected in (
+        (system_calls.ALLOWED, _ALLOW),
+        (system_calls.SIGNALS, _ALLOW),
+        (system_calls.REFUSED, _EPERM),
+        (system_calls.DEADLY, _KILL),
+    ):
+        numbers = system_calls.numbers(group, machine)
+        assert {_answer(program, n, architecture) for n in numbers} == {expected}
+    named = {
+        "clone": system_calls.CLONE,
+        "prctl": system_calls.PRCTL,
+        "pair": system_calls.SOCKETPAIR,
+    }
+    number = {name: system_calls.number(entry, machine) for name, entry in named.items()}
+    assert _answer(program, number["clone"], architecture, 17) == _ALLOW
+    for flag in (
+        0x80,
+        0x20000,
+        0x2000000,
+        0x4000000,
+        0x8000000,
+        0x10000000,
+        0x20000000,
+        0x40000000,
+    ):
+        assert _answer(program, number["clone"], architecture, 17 | flag) == _EPERM
+    assert _answer(program, number["pair"], architecture, 1) == _ALLOW
+    assert _answer(program, number["pair"], architecture, 2) == _EPERM
+    assert _answer(program, number["prctl"], architecture, 4) == _EPERM  # PR_SET_DUMPABLE
+    assert _answer(program, 435, architecture) == _ENOSYS  # clone3
+    assert _answer(program, 999, architecture) == _ENOSYS
+    assert _answer(program, 0, 0x40000003) == _KILL  # the 32-bit table
+
+
+def test_without_a_pid_namespace_nobody_may_send_signals() -> None:
+    program = seccomp.build_filter("x86_64", may_signal=False)
+    assert _answer(program, 62, _ARCHITECTURES["x86_64"]) == _EPERM
+
+
+def test_the_other_table_of_x86_is_closed() -> None:
+    program = seccomp.build_filter("x86_64")
+    assert _answer(program, 0x40000000 + 59, _ARCHITECTURES["x86_64"]) == _KILL
+
+
+def test_a_run_has_its_own_processes_only(strict_pool: ExecutionPool) -> None:
+    source = (
+        "import os\ndef f(x):\n    return os.getpid() < 30000 and os.getuid() != 0 or os.getuid()"
+    )
+    assert strict_pool.passing_matrix(SQUARE, [source], [AssertTest("assert f(1)")])[0, 0] == P
+    assert os.getuid() >= 0

@@ -1,0 +1,157 @@
+"""What crosses from an untrusted process is plain data, or nothing."""
+
+import ast
+import contextlib
+import json
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerocoder_jax.execution.worker import values
+from zerocoder_jax.execution.worker.assertions import TooExpensive, evaluate, split_test
+from zerocoder_jax.execution.worker.plans import plan_test
+from zerocoder_jax.execution.worker.runner import EXITED
+from zerocoder_jax.execution.worker.verdicts import FORBIDDEN, PASSED, Outcome, judge, judge_shared
+
+_SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(),
+    st.binary(), st.complex_numbers(allow_nan=False), st.fractions(), st.integers(2**70, 2**90),
+    st.decimals(allow_nan=False),
+)  # fmt: skip
+_HASHABLE = st.recursive(
+    _SCALARS, lambda inner: st.one_of(st.tuples(inner, inner), st.frozensets(inner)), max_leaves=5
+)
+_VALUES = st.recursive(
+    _HASHABLE,
+    lambda inner: st.one_of(
+        st.lists(inner), st.tuples(inner), st.dictionaries(_HASHABLE, inner), st.sets(_HASHABLE)
+    ),
+    max_leaves=12,
+)
+
+
+@given(_VALUES)
+def test_plain_data_arrives_equal_and_of_the_same_type(value: object) -> None:
+    arrived = values.loads(values.dumps(value))
+    assert arrived == value and type(arrived) is type(value)
+    assert b"\n" not in values.dumps(value)
+
+
+@given(st.binary())
+def test_garbage_is_malformed_or_plain_data(data: bytes) -> None:
+    try:
+        value = values.loads(data)
+    except values.Malformed:
+        return
+    assert isinstance(
+        value,
+        str | int | float | list | tuple | set | frozenset | dict | bytes | bytearray | complex
+        | Fraction | Decimal | values.Opaque | None,
+    )  # fmt: skip
+
+
+_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.one_of(
+        st.lists(inner),
+        st.dictionaries(st.sampled_from([*values._DECODERS, "x"]), inner, max_size=2),
+    ),
+)
+
+
+@given(_JSON)
+def test_forged_encodings_never_raise_anything_else(data: object) -> None:
+    with contextlib.suppress(values.Malformed):
+        values.loads(json.dumps(data).encode())
+
+
+def test_deep_encodings_are_refused() -> None:
+    with pytest.raises(values.Malformed):
+        values.loads(b"[" * 100_000 + b"]" * 100_000)
+    with pytest.raises(RecursionError):
+        loop: list[object] = []
+        loop.append(loop)
+        values.dumps(loop)
+
+
+def test_subclasses_are_sent_as_their_content() -> None:
+    class Liar(int):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 1
+
+    arrived = values.loads(values.dumps(Liar(3)))
+    assert type(arrived) is int and arrived == 3 and arrived != 4
+
+
+def test_an_opaque_value_equals_nothing_not_even_itself() -> None:
+    arrived = values.loads(values.dumps(object()))
+    assert arrived != arrived and arrived != 3 and bool(arrived)
+
+
+# ---- asserts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "steps"),
+    [
+        ("assert f(1) == 2", ["f(1)"]),
+        ("assert sorted(f([2])) == [2]", ["sorted(f([2]))"]),
+        ("assert abs(f(1) - 3.5) < 1e-6", ["f(1)"]),
+        ("assert f(f(1)) == 2", ["f(f(1))"]),
+        ("assert Solution().f(1) == 2", ["Solution().f(1)"]),
+        ("assert f(1) == 2 and f(2) == 3", None),  # the second is not always called
+        ("assert f(1) == g(2)", None),
+        ("assert f(1)[0] == 2", None),
+        ("for x in y:\n    assert f(x)", None),
+        ("x = 1", None),
+        ("assert (lambda: f(1))() == 2", None),
+    ],
+)
+def test_only_what_the_candidate_computes_is_sent_to_it(code: str, steps: list[str] | None) -> None:
+    split = split_test(ast.parse(code), "f")
+    assert (None if split is None else [step.source for step in split.steps]) == steps
+
+
+@given(
+    st.integers(-50, 50), st.integers(-50, 50), st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
+)
+def test_judgements_are_evaluated_as_python_does(left: int, right: int, operator: str) -> None:
+    condition = f"-f(0) * 2 + abs({left}) {operator} max({right}, 3) - 1"
+    split = split_test(ast.parse(f"assert {condition}"), "f")
+    assert split is not None
+    (judgement,) = split.judgements
+    expected = eval(condition, {"f": lambda _: left})
+    assert evaluate(judgement.expression, [left]) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["10 ** 10 ** 8", "'a' * 10 ** 9", "'%1000000000d' % 3", "round(3, -10**9)"]
+)
+def test_a_judgement_cannot_be_made_expensive(text: str) -> None:
+    split = split_test(ast.parse(f"assert f(1) == {text}"), "f")
+    assert split is not None
+    with pytest.raises(TooExpensive):
+        evaluate(split.judgements[0].expression, [1])
+
+
+@given(st.binary(max_size=60), st.booleans())
+def test_no_report_without_the_token_passes(report: bytes, well_formed: bool) -> None:
+    plan = plan_test({"kind": "assert", "code": "assert f(1) == 3", "setup": ""}, "f")
+    free = plan_test({"kind": "assert", "code": "for x in [1]: assert f(x)", "setup": ""}, "f")
+    report = report + b"\n" if well_formed else report
+    outcome = Outcome(EXITED, 0, 0.1, b"", report)
+    assert judge(plan, outcome, "0123456789abcdef", 1000) != PASSED
+    assert judge(free, outcome, "0123456789abcdef", 1000) != PASSED
+    assert PASSED not in judge_shared([plan, plan], outcome, "0123456789abcdef", 1000)
+
+
+def test_a_report_that_others_wrote_into_is_forbidden() -> None:
+    plan = plan_test({"kind": "assert", "code": "assert f(1) == 3", "setup": ""}, "f")
+    report = b"PASSED\ntoken0=3\ntoken.\n"
+    assert judge(plan, Outcome(EXITED, 0, 0.1, b"", report), "token", 1000) == FORBIDDEN

@@ -1,0 +1,276 @@
+"""What has to run, and in which order, for a passing matrix or for mutants.
+
+A task is a generator: it yields lists of jobs, is sent their results, and returns its answer. It
+knows nothing of processes, and the dispatcher knows nothing of matrices.
+"""
+
+import random
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zerocoder_jax.execution.status import Status
+from zerocoder_jax.problems import AssertTest, CallTest, Problem, StdioTest, Test
+
+# A mutant's time limit is the original's time times this, but not below the floor: a busy machine
+# can make any program wait for some tenths of a second.
+_TIME_FACTOR = 10.0
+_TIME_FLOOR_SECONDS = 0.5
+
+
+# A compiled source, or why there is none: what ``worker/compiling.py`` and the judge made of it.
+Program = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CompileJob:
+    """Sources to compile. Result: a list of ``Program``.
+
+    A program is ``{"code", "key", "stateless"}``, ``{"error"}`` or ``{"status"}``.
+    """
+
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """One compiled solution and the tests to run it on. Result: a list of ``Verdict``.
+
+    ``patient``: time in which a run waits for a processor does not count, up to as much again.
+    """
+
+    program: Program
+    entry_point: str | None
+    tests: tuple[Test, ...]
+    seconds: tuple[float, ...]
+    patient: bool
+
+
+@dataclass(frozen=True)
+class MutateJob:
+    """A source to mutate. Result: a list of sources."""
+
+    source: str
+    module_level: bool
+
+
+Job = CompileJob | RunJob | MutateJob
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The status of one run and the wall-clock seconds it took."""
+
+    status: Status
+    seconds: float
+
+
+Task = Generator[list[Job], Any, Any]
+
+
+@dataclass(frozen=True)
+class MutationResult:
+    """How tests fare against a solution's mutants.
+
+    Attributes:
+      mutants: sources, equivalents and duplicates left out. M of them.
+      original: [T] uint8 ``Status`` of the tests on the solution itself.
+      statuses: [M, T] uint8 ``Status``; ``NOT_RUN`` where the original does not pass the test.
+    """
+
+    mutants: list[str]
+    original: np.ndarray
+    statuses: np.ndarray
+
+    @property
+    def valid(self) -> np.ndarray:
+        """[M, T] bool: the pair has a verdict."""
+        return (self.statuses != Status.UNAVAILABLE) & (self.statuses != Status.NOT_RUN)
+
+    @property
+    def failing(self) -> list[int]:
+        """The tests that were run on the original and do not pass there."""
+        unjudged = (Status.PASSED, Status.UNAVAILABLE, Status.UNPARSABLE, Status.NOT_RUN)
+        return [int(test) for test in np.flatnonzero(~np.isin(self.original, unjudged))]
+
+    @property
+    def killed(self) -> np.ndarray:
+        """[M, T] bool: the test passes on the original and does not pass on the mutant."""
+        return self.valid & (self.statuses != Status.PASSED)
+
+
+@dataclass
+class Counts:
+    """What a pool has done so far.
+
+    Attributes:
+      runs: pairs that were run.
+      deduplicated: pairs whose verdict was taken from an equal pair.
+      retried: pairs that were run again because a worker died.
+      restarts: workers that were replaced.
+      mutants: mutants that were kept, and dropped as equal to the original or to another.
+    """
+
+    runs: int = 0
+    deduplicated: int = 0
+    retried: int = 0
+    restarts: int = 0
+    mutants: int = 0
+    equivalent_mutants: int = 0
+
+
+def test_record(test: Test) -> dict[str, Any]:
+    """A test as the judge reads it."""
+    if isinstance(test, AssertTest):
+        return {"kind": "assert", "code": test.code, "setup": test.setup}
+    if isinstance(test, StdioTest):
+        return {"kind": "stdio", "stdin": test.stdin, "stdout": test.stdout}
+    if isinstance(test, CallTest):
+        return {"kind": "call", "arguments": list(test.arguments), "expected": test.expected}
+    raise TypeError(f"not a test: {test!r}")
+
+
+def _compile_status(compiled: Program) -> Status | None:
+    """What every test says of a source that cannot be compiled; None for one that can."""
+    if "code" in compiled:
+        return None
+    if "status" in compiled:
+        return Status(compiled["status"])
+    return Status.MEMORY if compiled["error"] == "memory" else Status.ERROR
+
+
+def matrix_task(
+    problem: Problem,
+    solutions: Sequence[str | None],
+    tests: Sequence[Test | None],
+    seconds: float,
+    counts: Counts,
+    shortcuts: bool = True,
+) -> Task:
+    """Returns [S, T] uint8 ``Status``.
+
+    Without ``shortcuts`` every pair is run, each in a process of its own.
+    """
+    matrix = np.full((len(solutions), len(tests)), Status.UNPARSABLE, np.uint8)  # [S, T]
+    rows = [row for row, solution in enumerate(solutions) if solution is not None]
+    columns = [column for column, test in enumerate(tests) if test is not None]
+    if not rows or not columns:
+        return matrix
+
+    sources = list(dict.fromkeys(str(solutions[row]) for row in rows))
+    (results,) = yield [CompileJob(tuple(sources))]
+    compiled = dict(zip(sources, results))
+
+    # Equal programs and equal tests run once; the first of each stands for all.
+    programs = {row: compiled[str(solutions[row])] for row in rows}
+    row_groups = _groups(rows, lambda row: programs[row].get("key"), shortcuts)
+    column_groups = _groups(columns, lambda column: repr(tests[column]), shortcuts)
+    distinct = tuple(test for group in column_groups if (test := tests[group[0]]) is not None)
+
+    jobs: list[Job] = []
+    job_rows = []
+    for group in row_groups:
+        program = programs[group[0]]
+        status = _compile_status(program)
+        if status is None:
+            limits = (seconds,) * len(distinct)
+            program = program if shortcuts else {**program, "stateless": False}
+            jobs.append(RunJob(program, problem.entry_point, distinct, limits, True))
+            job_rows.append(group)
+        else:
+            matrix[np.ix_(group, columns)] = status
+    verdict_lists = yield jobs
+    for group, verdicts in zip(job_rows, verdict_lists):
+        for same_tests, verdict in zip(column_groups, verdicts):
+            matrix[np.ix_(group, same_tests)] = verdict.status
+            counts.deduplicated += len(group) * len(same_tests) - 1
+    return matrix
+
+
+def _groups(indices: Sequence[int], key: Any, together: bool) -> list[list[int]]:
+    """Indices with equal keys together, in order of appearance; a key of None is like no other."""
+    groups: dict[Any, list[int]] = {}
+    for index in indices:
+        name = key(index) if together else None
+        groups.setdefault(index if name is None else name, []).append(index)
+    return list(groups.values())
+
+
+def mutants_task(
+    solution: str, entry_point: str | None, limit: int | None, seed: int, counts: Counts
+) -> Task:
+    """Returns the mutants' sources, in mutmut's order."""
+    kept, _ = yield from _distinct_mutants(solution, entry_point, limit, seed, counts)
+    return [source for source, _ in kept]
+
+
+def _distinct_mutants(
+    solution: str, entry_point: str | None, limit: int | None, seed: int, counts: Counts
+) -> Generator[list[Job], Any, tuple[list[tuple[str, Program]], Program]]:
+    """Pairs of source and compiled mutant, and the compiled original."""
+    # A whole program's work stands at module level; a function's does not.
+    found, (original,) = yield [
+        MutateJob(solution, module_level=entry_point is None),
+        CompileJob((solution,)),
+    ]
+    if "code" not in original or not found:
+        return [], original
+    (compiled,) = yield [CompileJob(tuple(found))]
+    seen = {original["key"]}
+    kept = []
+    for source, program in zip(found, compiled):
+        if "code" in program and program["key"] not in seen:
+            seen.add(program["key"])
+            kept.append((source, program))
+    counts.equivalent_mutants += len(found) - len(kept)
+    if limit and len(kept) > limit:
+        chosen = sorted(random.Random(seed).sample(range(len(kept)), limit))
+        kept = [kept[index] for index in chosen]
+    counts.mutants += len(kept)
+    return kept, original
+
+
+def mutation_task(
+    problem: Problem,
+    solution: str,
+    tests: Sequence[Test | None],
+    limit: int | None,
+    seed: int,
+    seconds: float,
+    counts: Counts,
+) -> Task:
+    """Returns a ``MutationResult``."""
+    original = np.full(len(tests), Status.UNPARSABLE, np.uint8)  # [T]
+    kept, program = yield from _distinct_mutants(solution, problem.entry_point, limit, seed, counts)
+    statuses = np.full((len(kept), len(tests)), Status.NOT_RUN, np.uint8)  # [M, T]
+    result = MutationResult([source for source, _ in kept], original, statuses)
+    columns = [column for column, test in enumerate(tests) if test is not None]
+    if not columns:
+        return result
+    if "code" not in program:
+        matrix = yield from matrix_task(problem, [solution], tests, seconds, counts)
+        original[:] = matrix[0]
+        return result
+
+    groups = _groups(columns, lambda column: repr(tests[column]), True)
+    distinct = tuple(test for group in groups if (test := tests[group[0]]) is not None)
+    limits = (seconds,) * len(distinct)
+    (verdicts,) = yield [RunJob(program, problem.entry_point, distinct, limits, True)]
+    passed = []
+    for group, test, verdict in zip(groups, distinct, verdicts):
+        original[group] = verdict.status
+        if verdict.status is Status.PASSED:
+            adapted = max(_TIME_FLOOR_SECONDS, _TIME_FACTOR * verdict.seconds)
+            passed.append((group, test, min(seconds, adapted)))
+    if not passed or not kept:
+        return result
+    asked = tuple(test for _, test, _ in passed)
+    limits = tuple(most for _, _, most in passed)
+    jobs: list[Job] = [RunJob(c, problem.entry_point, asked, limits, False) for _, c in kept]
+    for row, verdicts in enumerate((yield jobs)):
+        for (group, _, _), verdict in zip(passed, verdicts):
+            statuses[row, group] = verdict.status
+            counts.deduplicated += len(group) - 1
+    return result

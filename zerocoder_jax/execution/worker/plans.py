@@ -1,0 +1,128 @@
+"""How a test is run.
+
+- *values*: asserts around calls of the entry point, and call tests. The candidate's process
+  evaluates the calls and reports the values.
+- *stdio*: a whole program; its output is compared.
+- *dialogue*: a free-form test. It runs in a process of its own, and its calls of the entry point
+  are answered by the candidate's process.
+- *inline*: a free-form test that uses other names of the solution than its entry point, or passes
+  functions or objects to it. It runs in the candidate's process, and says at its end that it got
+  there. A solution that is made for it can forge this one; it can forge none of the others.
+"""
+
+import ast
+import builtins
+from dataclasses import dataclass, field
+from typing import Any
+
+from .assertions import MAX_TEST_CHARACTERS, SplitTest, split_test
+from .preloaded import PRELOADED
+from .statelessness import is_data
+
+# Modules that a free-form test may name without importing them.
+_NAMEABLE = frozenset(name for name in PRELOADED if "." not in name)
+
+
+@dataclass
+class Plan:
+    """How a test is run, and what is known of it only here.
+
+    Attributes:
+      kind: ``values``, ``stdio``, ``dialogue`` or ``inline`` (``compile``: no test at all).
+      steps: what the candidate's process is told.
+      sources: of a free-form test.
+      modules: the modules that a free-form test names.
+      split: the judgements on the reported values.
+      expected: of a call or stdio test.
+      expected_bytes: about how long the expected values are when they are written.
+      shareable: its steps are calls with literal arguments, which leave nothing behind.
+      stdin: of a stdio test.
+    """
+
+    kind: str
+    steps: list[list[Any]] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
+    split: SplitTest | None = None
+    expected: Any = None
+    expected_bytes: int = 0
+    shareable: bool = False
+    stdin: str = ""
+
+
+def plan_test(test: dict[str, Any], entry_point: str | None) -> Plan:
+    """Decides how a test is run; see the module's docstring."""
+    if test["kind"] == "stdio":
+        return Plan("stdio", stdin=test["stdin"], expected=test["stdout"])
+    if test["kind"] == "call":
+        steps = [["call", test["arguments"]]]
+        expected = as_json(test["expected"])
+        size = len(repr(expected))
+        return Plan("values", steps, expected=expected, expected_bytes=size, shareable=True)
+    sources = [source for source in (test["setup"], test["code"]) if source.strip()]
+    inline = Plan("inline", sources=sources)
+    if entry_point is None or sum(map(len, sources)) > MAX_TEST_CHARACTERS:
+        return inline
+    try:
+        tree = ast.parse(test["code"])
+        split = split_test(tree, entry_point)
+        if split is not None:
+            steps = [[step.mode, step.source] for step in split.steps]
+            if test["setup"].strip():
+                steps.insert(0, ["exec", test["setup"]])
+            shareable = all(mode == "eval" and _calls_with_data(call) for mode, call in steps)
+            return Plan(
+                "values", steps, split=split, expected_bytes=len(test["code"]), shareable=shareable
+            )
+        whole = ast.parse("\n".join(sources))
+        unknown = _free_names(whole) - {entry_point.partition(".")[0]}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return inline
+    if unknown <= _NAMEABLE:
+        return Plan("dialogue", sources=sources, modules=sorted(unknown))
+    return inline
+
+
+def _calls_with_data(source: str) -> bool:
+    """Whether a step is a call, or calls around a call, with nothing but literals in it."""
+    node = ast.parse(source, mode="eval").body
+    while (
+        isinstance(node, ast.Call)
+        and len(node.args) == 1
+        and not node.keywords
+        and isinstance(node.args[0], ast.Call)
+    ):
+        node = node.args[0]
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and all(map(is_data, node.args))
+        and all(keyword.arg is not None and is_data(keyword.value) for keyword in node.keywords)
+    )
+
+
+def _free_names(tree: ast.Module) -> set[str]:
+    """Names that a test reads and nobody in it defines: they must come from the solution."""
+    read: set[str] = set()
+    defined: set[str] = set(dir(builtins))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else defined).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.arg):
+            defined.add(node.arg)
+        elif isinstance(node, ast.alias):
+            defined.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            defined.add(node.name)
+    return read - defined
+
+
+def as_json(value: Any) -> Any:
+    """Tuples as lists, all the way down: JSON has no tuples."""
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    return value

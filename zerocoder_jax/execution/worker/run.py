@@ -1,0 +1,162 @@
+"""What happens inside a forked run: the functions that share a process with a solution.
+
+Nothing here decides a verdict that the code beside it could gain from: a run reports values (or
+prints), and the comparison is made elsewhere. The exceptions that are reported by name can only
+lower a verdict. The one exception is an *inline* test, which needs the solution's own objects; its
+success is a token written after the last statement.
+
+Each function here ends the process, and keeps no reference to what it does not need: what a
+solution finds by walking frames or ``gc`` is its own code, the arguments of its calls, and tools
+to report a value that it does not know.
+"""
+
+import atexit
+import errno
+import gc
+import json
+import marshal
+import os
+import resource
+import signal
+import sys
+import types
+from typing import Any, NoReturn
+
+from . import compiling, values
+
+# Descriptors of every run: 0 and 1 are the standard streams, 2 is /dev/null.
+REPORT = 3
+CHANNEL = 4
+_FIRST_PRIVATE = 4
+
+
+def kind_of_exception(error: BaseException) -> str:
+    """The name under which an exception is reported; ``judge.py`` maps it to a status."""
+    if isinstance(error, AssertionError):
+        return "assertion"
+    if isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, OSError):
+        if error.errno == errno.EFBIG:
+            return "output"
+        if error.errno in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSYS):
+            return "forbidden"
+    return "error"
+
+
+def begin(seconds: float, output_bytes: int, keep_channel: bool = False) -> None:
+    """Cuts a forked process off from its worker, before it sees any of the solution."""
+    os.closerange(_FIRST_PRIVATE + keep_channel, 64)
+    os.setsid()  # a signal to "my process group" must not reach the worker or the judge
+    processor = int(seconds) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (output_bytes, output_bytes))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    gc.enable()
+
+
+def new_module(name: str) -> dict[str, Any]:
+    """The namespace of a fresh module, found under its name by ``dataclasses`` and ``pickle``."""
+    module = types.ModuleType(name)
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules[name] = module
+    return module.__dict__
+
+
+def resolve(namespace: dict[str, Any], entry_point: str) -> Any:
+    """The callable that ``function`` or ``Class.method`` names."""
+    owner, _, name = entry_point.rpartition(".")
+    if not owner:
+        return namespace[name]
+    return getattr(namespace[owner](), name)
+
+
+def report_values(
+    code: bytes, tests: list[list[list[Any]]], entry_point: str | None, token: str
+) -> NoReturn:
+    """Loads the solution and takes the steps of each test, reporting every value there is.
+
+    One line for each: the token, the test's number, and ``=`` with a value or ``!`` with the kind
+    of an exception, which ends the test; at the end of all, the token and a full stop.
+    """
+    leave, write, dumps, load = os._exit, os.write, values.dumps, marshal.loads
+    mark = token.encode()
+    namespace = new_module("solution")
+    try:
+        exec(load(code), namespace)
+    except BaseException as error:
+        failure = kind_of_exception(error).encode()
+        for number in range(len(tests)):
+            write(REPORT, b"%s%d!%s\n" % (mark, number, failure))
+        tests = []
+    for number, steps in enumerate(tests):
+        try:
+            for mode, content in steps:
+                if mode == "exec":
+                    exec(content, namespace)
+                    continue
+                if mode == "eval":
+                    value = eval(content, namespace)
+                else:
+                    value = resolve(namespace, entry_point or "")(*content)
+                write(REPORT, b"%s%d=%s\n" % (mark, number, dumps(value)))
+        except BaseException as error:
+            write(REPORT, b"%s%d!%s\n" % (mark, number, kind_of_exception(error).encode()))
+    write(REPORT, mark + b".\n")
+    leave(0)
+
+
+def run_inline(code: bytes, sources: list[str], token: str) -> NoReturn:
+    """A free-form test that needs more of the solution than calls of its entry point."""
+    leave, write, load = os._exit, os.write, marshal.loads
+    mark = token.encode()
+    try:
+        namespace = new_module("solution")
+        exec(load(code), namespace)
+        for source in sources:
+            exec(compile(source, "test", "exec", dont_inherit=True), namespace)
+        write(REPORT, mark + b".\n")
+    except BaseException as error:
+        write(REPORT, mark + b"!" + kind_of_exception(error).encode() + b"\n")
+    leave(0)
+
+
+def run_program(code: bytes, token: str) -> NoReturn:
+    """A whole program: what counts is its standard output and that it ends well."""
+    leave, write, load = os._exit, os.write, marshal.loads
+    mark = token.encode()
+    try:
+        try:
+            exec(load(code), new_module("__main__"))
+        except SystemExit as end:
+            if end.code not in (None, 0):
+                raise
+        # What an interpreter does at its end, and programs rely on: waiting for threads, functions
+        # that write the collected output, flushing.
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException as error:
+        write(REPORT, mark + b"!" + kind_of_exception(error).encode() + b"\n")
+        leave(1)
+    leave(0)
+
+
+def compile_sources(sources: list[str]) -> NoReturn:
+    """Compiles solutions that nobody has looked at; one line of JSON for each."""
+    for source in sources:
+        line = json.dumps(compiling.compiled(source)) + "\n"
+        os.write(REPORT, line.encode())
+    os._exit(0)
+
+
+def read_all(descriptor: int) -> bytes:
+    """The whole content of a file in memory; its offset, which runs share, stays."""
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def read_sources(descriptor: int, indices: list[int]) -> list[str]:
+    """These sources out of a job's file of sources."""
+    sources = json.loads(read_all(descriptor))
+    return [sources[index] for index in indices]

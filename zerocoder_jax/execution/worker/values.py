@@ -1,0 +1,155 @@
+"""Plain data, from an untrusted process to one that compares it.
+
+``encode`` runs beside the candidate, ``decode`` does not. What is sent is JSON in which lists,
+strings, numbers, booleans and None stand for themselves, and everything else is an object with one
+key that names its type. An instance of a *subclass* of a plain type is sent as the content its
+base class holds, read by the base class's own methods, so that a lying ``__eq__``, ``__len__`` or
+``__iter__`` has no say. An object of any other type arrives as ``Opaque``, which equals nothing.
+"""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+_LARGE = 1 << 63
+_PLAIN = (str, bool, type(None), float)
+_SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
+_BYTES = {bytes: "bytes", bytearray: "bytearray"}
+
+
+class Malformed(Exception):
+    """What arrived was not written by ``encode``."""
+
+
+class Opaque:
+    """An object that is no plain data: equal to nothing, as true as its process said."""
+
+    __slots__ = ("truth",)
+
+    def __init__(self, truth: bool) -> None:
+        self.truth = truth
+
+    def __bool__(self) -> bool:
+        return self.truth
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    __hash__ = object.__hash__  # it may lie in a set
+
+
+def encode(value: Any) -> Any:
+    """``value`` as something that ``json.dumps`` writes and ``decode`` reads back.
+
+    Raises whatever walking a hostile object raises; ``RecursionError`` for one that holds itself.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is int:
+        return value if -_LARGE < value < _LARGE else {"int": hex(value)}
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind is tuple:
+        return {"tuple": [encode(item) for item in value]}
+    if kind is dict:
+        return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
+    return _encode_rare(value, kind)
+
+
+def _encode_rare(value: Any, kind: type) -> Any:
+    for base, name in _SEQUENCES.items():
+        if issubclass(kind, base):
+            items = [encode(item) for item in base.__iter__(value)]
+            return items if base is list else {name: items}
+    if issubclass(kind, dict):
+        return {"dict": [[encode(key), encode(item)] for key, item in dict.items(value)]}
+    if issubclass(kind, int):  # the base's own arithmetic gives a real int, whatever is overridden
+        return encode(int.__add__(value, 0))
+    if issubclass(kind, float):
+        return float.__add__(value, 0.0)
+    if issubclass(kind, str):
+        return str.__str__(value)
+    for base, name in _BYTES.items():
+        if issubclass(kind, base):
+            return {name: base.hex(value)}
+    if issubclass(kind, complex):
+        exact = complex.__add__(value, 0)
+        return {"complex": [exact.real, exact.imag]}
+    if kind is Fraction:
+        return {"fraction": [encode(value.numerator), encode(value.denominator)]}
+    if kind is Decimal:
+        return {"decimal": str(value)}
+    if kind in (type({}.keys()), type({}.items())):
+        return {"set": [encode(item) for item in value]}
+    if kind.__module__ == "numpy" and hasattr(kind, "item") and not getattr(value, "shape", 1):
+        return encode(value.item())  # a NumPy scalar, where NumPy was asked for
+    return {"opaque": bool(value)}
+
+
+def decode(data: Any) -> Any:
+    """The value that ``encode`` was given; ``Malformed`` where that cannot be."""
+    try:
+        return _decode(data)
+    except (TypeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise Malformed(str(error)) from None
+
+
+def _decode(data: Any) -> Any:
+    kind = type(data)
+    if kind in _PLAIN or kind is int:
+        return data
+    if kind is list:
+        return [_decode(item) for item in data]
+    if kind is not dict or len(data) != 1:
+        raise Malformed("not a value")
+    name, content = next(iter(data.items()))
+    return _DECODERS[name](content) if name in _DECODERS else _unknown(name)
+
+
+def _unknown(name: object) -> Any:
+    raise Malformed(f"no type {name!r}")
+
+
+def _decode_complex(parts: Any) -> complex:
+    real, imaginary = map(float, parts)
+    return complex(real, imaginary)
+
+
+def _decode_fraction(parts: Any) -> Fraction:
+    numerator, denominator = parts
+    return Fraction(_decode(numerator), _decode(denominator))
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "int": lambda text: int(text, 16),
+    "tuple": lambda items: tuple(_decode(item) for item in items),
+    "set": lambda items: {_decode(item) for item in items},
+    "frozenset": lambda items: frozenset(_decode(item) for item in items),
+    "dict": lambda items: {_decode(key): _decode(item) for key, item in items},
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "complex": _decode_complex,
+    "fraction": _decode_fraction,
+    "decimal": Decimal,
+    "opaque": lambda truth: Opaque(truth is True),
+}
+
+
+def dumps(value: Any) -> bytes:
+    """``encode``, as one line of ASCII."""
+    return json.dumps(encode(value)).encode()
+
+
+def loads(line: bytes) -> Any:
+    """``decode`` of one line; ``Malformed`` for anything that ``dumps`` did not write."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise Malformed(str(error)) from None
+    return decode(data)
