@@ -1,0 +1,58 @@
+"""Three numbers give a mesh, and one table says what is cut along it."""
+
+from types import SimpleNamespace
+
+import jax
+import pytest
+from jax.sharding import PartitionSpec
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.parallel import check_divisible, make_mesh, partition_spec, shardings
+from zerocoder_jax.parallel.mesh import mesh_shape
+
+
+def axes(data, fsdp, tensor):
+    return SimpleNamespace(data=data, fsdp=fsdp, tensor=tensor)
+
+
+@pytest.mark.parametrize(
+    ("config", "devices", "shape"),
+    [
+        (axes(1, -1, 1), 8, (1, 8, 1)),
+        (axes(1, -1, 2), 8, (1, 4, 2)),
+        (axes(2, 2, 2), 8, (2, 2, 2)),
+        (axes(-1, 1, 1), 1, (1, 1, 1)),
+    ],
+)
+def test_minus_one_takes_all_devices_that_remain(config, devices, shape):
+    assert mesh_shape(config, devices) == shape
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (axes(-1, -1, 1), "one at most is -1"),
+        (axes(0, 1, 1), "positive"),
+        (axes(1, -1, 3), "8 devices"),
+        (axes(2, 2, 1), "8 devices"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_the_devices_is_refused(config, reason):
+    with pytest.raises(UserError, match=reason):
+        mesh_shape(config, 8)
+
+
+def test_weights_are_cut_by_their_logical_axes():
+    assert partition_spec(("layers", "embed", "heads")) == PartitionSpec(None, "fsdp", "tensor")
+    mesh = make_mesh(axes(1, -1, 1), jax.devices()[:1])
+    tree = shardings({"head": {"kernel": ("embed", "vocab")}}, mesh)
+    assert tree["head"]["kernel"].spec == PartitionSpec("fsdp", "tensor")
+
+
+def test_a_mesh_that_would_cut_through_a_head_is_refused():
+    policy = SimpleNamespace(
+        hidden_size=64, num_heads=4, num_kv_heads=2, intermediate_size=128, vocab_size=256
+    )
+    mesh = SimpleNamespace(shape={"data": 1, "fsdp": 1, "tensor": 4})
+    with pytest.raises(UserError, match=r"config.mesh.tensor is 4.*num_kv_heads of 2"):
+        check_divisible(policy, mesh)

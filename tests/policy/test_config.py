@@ -1,0 +1,99 @@
+"""What a configuration file says is what the decoder is; what it cannot be is refused by name."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import jax
+import pytest
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.policy import Policy, PolicyConfig, RopeScaling, abstract_params, logical_axes
+from zerocoder_jax.policy.config import config_from_hugging_face, config_to_hugging_face
+
+# Published config.json files, as far as they concern the decoder.
+QWEN2_5_CODER_7B = {
+    "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944,
+    "num_attention_heads": 28, "num_hidden_layers": 28, "num_key_value_heads": 4,
+    "vocab_size": 152064, "rope_theta": 1000000.0, "rms_norm_eps": 1e-06,
+    "max_position_embeddings": 32768, "max_window_layers": 28, "sliding_window": 131072,
+    "use_sliding_window": False, "tie_word_embeddings": False, "hidden_act": "silu",
+}  # fmt: skip
+QWEN3_4B = {
+    "model_type": "qwen3", "hidden_size": 2560, "intermediate_size": 9728, "head_dim": 128,
+    "num_attention_heads": 32, "num_hidden_layers": 36, "num_key_value_heads": 8,
+    "vocab_size": 151936, "rope_theta": 1000000, "rope_scaling": None, "rms_norm_eps": 1e-06,
+    "max_position_embeddings": 40960, "use_sliding_window": False, "tie_word_embeddings": True,
+    "attention_bias": False, "hidden_act": "silu",
+}  # fmt: skip
+
+
+def parameters(config: PolicyConfig) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
+
+
+def test_published_configurations_have_the_published_number_of_parameters() -> None:
+    assert parameters(config_from_hugging_face(QWEN2_5_CODER_7B, "7B")) == 7_615_616_512
+    assert parameters(config_from_hugging_face(QWEN3_4B, "4B")) == 4_022_468_096
+
+
+def test_matmul_parameters_leave_out_only_what_is_looked_up_or_added() -> None:
+    config = config_from_hugging_face(QWEN3_4B, "4B")
+    vectors = sum(
+        leaf.size
+        for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params(config))
+        if path[-1].key in ("scale", "bias")
+    )
+    # The head is tied: the one table is counted as the matrix it is at the output.
+    assert config.num_matmul_parameters == parameters(config) - vectors
+
+
+def test_a_configuration_survives_being_written(tiny_name: str, make_goldens: ModuleType) -> None:
+    config = config_from_hugging_face(make_goldens.tiny_fields(tiny_name), tiny_name)
+    assert config_from_hugging_face(config_to_hugging_face(config), tiny_name) == config
+
+
+def test_yarn_is_read_as_qwen_documents_it() -> None:
+    scaling = {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"}
+    config = config_from_hugging_face(QWEN2_5_CODER_7B | {"rope_scaling": scaling}, "7B")
+    assert config.rope_scaling == RopeScaling("yarn", 4.0, original_max_positions=32768)
+    assert config.rope_theta == 1e6
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"model_type": "mistral"}, "model_type 'mistral' is not supported"),
+        ({"model_type": "qwen3_moe"}, "model_type 'qwen3_moe' is not supported"),
+        ({"num_experts": 128}, "mixture-of-experts"),
+        ({"use_sliding_window": True}, "sliding-window attention is in use"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding-window"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 2}}, "rope scaling 'longrope'"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' has no factor"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2, "mscale": 0.7}}, "'mscale'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"mlp_bias": True}, "mlp_bias"),
+        ({"num_hidden_layers": None}, "field 'num_hidden_layers' is missing"),
+        ({"num_attention_heads": 27}, "27 attention heads cannot share 4"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        config_from_hugging_face(QWEN2_5_CODER_7B | fields, "config.json")
+
+
+def test_a_bias_that_would_be_dropped_is_refused() -> None:
+    with pytest.raises(UserError, match="attention_bias"):
+        config_from_hugging_face(QWEN3_4B | {"attention_bias": True}, "config.json")
+
+
+def test_every_axis_of_every_parameter_has_a_name(
+    tiny_name: str, tiny_policy: Callable[[str], Policy]
+) -> None:
+    policy = tiny_policy(tiny_name)
+    axes = logical_axes(policy.config)
+    ranks = jax.tree.map(lambda leaf: leaf.ndim, policy.params)
+    named = jax.tree.map(len, axes, is_leaf=lambda node: isinstance(node, tuple))
+    assert named == ranks
+    assert axes["layers"]["mlp"]["down"]["kernel"] == ("layers", "mlp", "embed")

@@ -1,0 +1,227 @@
+"""From a file or a hub id to a policy on its devices, one tensor at a time.
+
+Each tensor is read slice by slice into a sharded array, and from there written into the stacked
+parameter on the devices. A host never holds more than one tensor of the checkpoint beside the
+shards of its own devices.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.typing import DTypeLike
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.parallel.rules import LOGICAL_RULES, LogicalRules, shardings
+from zerocoder_jax.policy.config import PolicyConfig
+from zerocoder_jax.policy.decoder import Params, abstract_params, decoder_graphdef, logical_axes
+from zerocoder_jax.policy.gguf_checkpoint import GgufCheckpoint
+from zerocoder_jax.policy.policy import Policy
+from zerocoder_jax.policy.safetensors_checkpoint import SafetensorsCheckpoint
+from zerocoder_jax.policy.tokenizer import ChatTokenizer
+from zerocoder_jax.policy.weight_names import CheckpointTensor, checkpoint_tensors
+
+_TOY_WEIGHTS = Path(__file__).parent / "toy_weights"
+
+# What is fetched of a repository on the hub.
+_HUB_FILES = ["*.json", "*.safetensors", "merges.txt", "*.jinja"]
+
+
+class Checkpoint(Protocol):
+    """Where weights come from; tensors go by their Hugging Face names."""
+
+    origin: str
+
+    def config(self) -> PolicyConfig: ...
+    def tokenizer(self) -> ChatTokenizer: ...
+    def shapes(self) -> dict[str, tuple[int, ...]]: ...
+    def file_of(self, name: str) -> str: ...
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray: ...
+
+
+def load_policy(
+    source: str,
+    *,
+    dtype: DTypeLike = "float32",
+    mesh: Mesh | None = None,
+    rules: LogicalRules | None = None,
+) -> Policy:
+    """The policy that ``source`` names, its weights in ``dtype`` on the devices.
+
+    Args:
+        source: "hf:HUB_ID_OR_DIRECTORY", "gguf:FILE" or "toy".
+        dtype: of every parameter, whatever the file holds.
+        mesh: shards the parameters by ``rules``; without one they live on the first device.
+        rules: logical axis -> mesh axis; default: ``parallel.LOGICAL_RULES``.
+
+    Raises:
+        UserError: an unknown source, a missing, truncated or malformed file, an unsupported
+            architecture, a tensor missing, unexpected or of the wrong shape, a tokenizer larger
+            than the model's vocabulary.
+    """
+    checkpoint = open_checkpoint(source)
+    config = checkpoint.config()
+    check_tensors(checkpoint, config)
+    tokenizer = checkpoint.tokenizer()
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{checkpoint.origin}: the tokenizer has {tokenizer.vocab_size} tokens but the model's "
+            f"vocab_size is {config.vocab_size}; they do not belong together"
+        )
+    params = read_params(checkpoint, config, dtype, mesh, rules)
+    return Policy(
+        config=config,
+        graphdef=decoder_graphdef(config),
+        params=params,
+        tokenizer=tokenizer,
+        stop_token_ids=tokenizer.stop_token_ids,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def open_checkpoint(source: str) -> Checkpoint:
+    """The checkpoint that a ``config.policy.source`` names, with nothing but headers read."""
+    if source == "toy":
+        return SafetensorsCheckpoint(_TOY_WEIGHTS)
+    kind, _, location = source.partition(":")
+    if kind not in ("hf", "gguf") or not location:
+        raise UserError(
+            f"config.policy.source {source!r} is not understood: give hf:HUB_ID_OR_DIRECTORY, "
+            "gguf:FILE or toy"
+        )
+    path = Path(os.path.expanduser(location))
+    if kind == "gguf":
+        return GgufCheckpoint(path)
+    return SafetensorsCheckpoint(path if path.exists() else _download(location))
+
+
+def check_tensors(checkpoint: Checkpoint, config: PolicyConfig) -> None:
+    """Refuse a checkpoint whose tensors are not exactly those of ``config``, before reading any."""
+    shapes = checkpoint.shapes()
+    expected = {tensor.name: tensor.shape for tensor in checkpoint_tensors(config)}
+    for name, shape in expected.items():
+        if name not in shapes:
+            raise UserError(f"{checkpoint.file_of(name)}: tensor {name} is missing")
+        if shapes[name] != shape:
+            raise UserError(
+                f"{checkpoint.file_of(name)}: tensor {name} has shape {shapes[name]}, but the "
+                f"configuration asks for {shape}; weights and configuration do not belong together"
+            )
+    for name in shapes.keys() - expected.keys():
+        if name == "lm_head.weight" and _repeats_embedding(checkpoint, shapes):
+            continue
+        raise UserError(
+            f"{checkpoint.file_of(name)}: tensor {name} is unexpected; weights and configuration "
+            "do not belong together"
+        )
+
+
+def read_params(
+    checkpoint: Checkpoint,
+    config: PolicyConfig,
+    dtype: DTypeLike,
+    mesh: Mesh | None = None,
+    rules: LogicalRules | None = None,
+) -> Params:
+    """Every parameter of ``config`` from ``checkpoint``, sharded over ``mesh``."""
+    tree = abstract_params(config, dtype)
+    if mesh is None:
+        placement = jax.tree.map(lambda _: SingleDeviceSharding(jax.local_devices()[0]), tree)
+    else:
+        placement = shardings(logical_axes(config), mesh, rules or LOGICAL_RULES)
+    tensors: dict[tuple[str, ...], list[CheckpointTensor]] = {}
+    for tensor in checkpoint_tensors(config):
+        tensors.setdefault(tensor.path, []).append(tensor)
+
+    def read(keys: tuple, leaf: jax.ShapeDtypeStruct, sharding: Sharding) -> jax.Array:
+        return _read_parameter(checkpoint, tensors[tuple(k.key for k in keys)], leaf, sharding)
+
+    return jax.tree_util.tree_map_with_path(read, tree, placement)
+
+
+# ---- private ------------------------------------------------------------------------------------
+
+
+def _read_parameter(
+    checkpoint: Checkpoint,
+    tensors: list[CheckpointTensor],
+    leaf: jax.ShapeDtypeStruct,
+    sharding: Sharding,
+) -> jax.Array:
+    """One parameter: the single tensor it is, or the stack of its layers' tensors."""
+    stacked, transposed = tensors[0].layer is not None, tensors[0].transposed
+    pieces = (
+        jax.make_array_from_callback(
+            tensor.shape,
+            _piece_sharding(sharding, len(leaf.shape), stacked, transposed),
+            functools.partial(checkpoint.read, tensor.name),
+        )
+        for tensor in tensors
+    )
+    convert, write = _placement(sharding, jnp.dtype(leaf.dtype), transposed)
+    if not stacked:
+        return convert(next(pieces))
+    parameter = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
+    for layer, piece in enumerate(pieces):
+        # Wait: dispatch runs ahead, and every piece in flight is one more tensor in memory.
+        parameter = write(parameter, piece, layer).block_until_ready()
+    return parameter
+
+
+@functools.cache
+def _placement(sharding: Sharding, dtype: jnp.dtype, transposed: bool) -> tuple[Any, Any]:
+    """Jitted: a checkpoint tensor to a parameter, and to one layer of a stacked parameter."""
+
+    def convert(piece: jax.Array) -> jax.Array:
+        return (piece.T if transposed else piece).astype(dtype)
+
+    def write(parameter: jax.Array, piece: jax.Array, layer: int) -> jax.Array:
+        return jax.lax.dynamic_update_index_in_dim(parameter, convert(piece), layer, axis=0)
+
+    return (
+        jax.jit(convert, out_shardings=sharding),
+        jax.jit(write, out_shardings=sharding, donate_argnums=0),
+    )
+
+
+def _piece_sharding(sharding: Sharding, rank: int, stacked: bool, transposed: bool) -> Sharding:
+    """A checkpoint tensor's sharding, from that of the parameter it becomes part of."""
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    spec = tuple(sharding.spec) + (None,) * (rank - len(sharding.spec))
+    spec = spec[1:] if stacked else spec
+    return NamedSharding(sharding.mesh, PartitionSpec(*(spec[::-1] if transposed else spec)))
+
+
+def _repeats_embedding(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a tied model's checkpoint also stores its head, equal to the embedding table."""
+    head, table = "lm_head.weight", "model.embed_tokens.weight"
+    if shapes[head] != shapes.get(table):
+        return False
+    rows = shapes[head][0]
+    blocks = (slice(start, min(start + 4096, rows)) for start in range(0, rows, 4096))
+    everything = slice(None)
+    return all(
+        np.array_equal(
+            checkpoint.read(head, (block, everything)), checkpoint.read(table, (block, everything))
+        )
+        for block in blocks
+    )
+
+
+def _download(hub_id: str) -> Path:
+    """The local directory of a repository on the Hugging Face hub, fetched where it is not yet."""
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+    except Exception as error:  # a dozen kinds, from a malformed id to a broken connection
+        raise UserError(
+            f"config.policy.source hf:{hub_id} is neither a directory here nor could it be fetched "
+            f"from the hub ({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error

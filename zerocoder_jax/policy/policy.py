@@ -1,0 +1,35 @@
+"""A policy: a decoder's shape, its weights, and the tokenizer that goes with them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from zerocoder_jax.policy.config import PolicyConfig
+from zerocoder_jax.policy.decoder import Params, decoder_graphdef, init_params
+from zerocoder_jax.policy.tokenizer import ChatTokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What is sampled from and trained. The weights are a plain pytree beside the static rest."""
+
+    config: PolicyConfig
+    graphdef: nnx.GraphDef
+    params: Params
+    # None only for randomly initialized policies.
+    tokenizer: ChatTokenizer | None = None
+    # Any of these ends a reply.
+    stop_token_ids: tuple[int, ...] = ()
+    pad_token_id: int = 0
+
+    def with_params(self, params: Params) -> "Policy":
+        """The same policy with other weights."""
+        return dataclasses.replace(self, params=params)
+
+
+def init_policy(config: PolicyConfig, key: jax.Array, dtype: DTypeLike = jnp.float32) -> Policy:
+    """A policy with random weights and without a tokenizer, for tests, plans and benchmarks."""
+    return Policy(config, decoder_graphdef(config), init_params(config, key, dtype))

@@ -1,0 +1,299 @@
+"""Text and chat messages to tokens and back, exactly as the model was trained to see them.
+
+The tokenizer of a Hugging Face directory is read as it is; that of a GGUF file is rebuilt from the
+token list and merges in its metadata. Conversations are rendered by the model's own template.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import tokenizers
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from zerocoder_jax.errors import UserError
+
+Message = Mapping[str, str]
+
+# How Qwen2 cuts text into words before merging bytes: contractions, letters with one leading other
+# character, single digits, punctuation, line ends, spaces. From the published tokenizer.json.
+_QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+# Tokens that end a reply whatever a configuration lists: the end of a turn and of a text.
+_ALWAYS_STOP = ("<|im_end|>", "<|endoftext|>")
+
+
+class ChatTokenizer:
+    """Encodes text, decodes tokens and renders conversations for one model."""
+
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        template: str | None,
+        *,
+        stop_token_ids: Sequence[int],
+        pad_token_id: int | None,
+        bos_token_id: int | None = None,
+        origin: str,
+    ):
+        """``template`` is None for models without a chat; ``origin`` names the file in errors."""
+        stop = [*stop_token_ids, *(tokenizer.token_to_id(token) for token in _ALWAYS_STOP)]
+        self.stop_token_ids = tuple(dict.fromkeys(id for id in stop if id is not None))
+        if not self.stop_token_ids:
+            raise UserError(f"{origin}: no end-of-sequence token is named; replies would never end")
+        self.pad_token_id = self.stop_token_ids[0] if pad_token_id is None else pad_token_id
+        self.bos_token_id = bos_token_id
+        self.template = template
+        self._tokenizer = tokenizer
+        self._origin = origin
+        self._compiled: jinja2.Template | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest token id; a model's embedding is often padded beyond it."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``; special tokens written out in it are recognized, none is added."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of ``tokens``; ids beyond the vocabulary have none. Ill-formed UTF-8 becomes
+        U+FFFD."""
+        return self._tokenizer.decode(
+            [int(token) for token in tokens], skip_special_tokens=skip_special_tokens
+        )
+
+    def chat_text(self, messages: Sequence[Message], *, thinking: bool = False) -> str:
+        """The conversation as text, up to where the model's next words belong.
+
+        A last message of role ``assistant`` is a begun reply: the text ends with its words, so
+        that the model continues them. Otherwise the text ends with the header of a new reply.
+        ``thinking`` lets models that can (Qwen3) think first; by default they get an empty thought.
+        """
+        begun_reply = ""
+        if messages and messages[-1]["role"] == "assistant":
+            begun_reply, messages = messages[-1]["content"], messages[:-1]
+        try:
+            rendered = self._chat_template().render(
+                messages=[dict(message) for message in messages],
+                add_generation_prompt=True,
+                enable_thinking=thinking,
+                bos_token=self._token_text(self.bos_token_id),
+                eos_token=self._token_text(self.stop_token_ids[0]),
+            )
+        except jinja2.TemplateError as error:
+            raise UserError(f"{self._origin}: the chat template failed: {error}") from error
+        return rendered + begun_reply
+
+    def chat_tokens(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
+        """Token ids of ``chat_text``."""
+        return self.encode(self.chat_text(messages, thinking=thinking))
+
+    def save(self, directory: Path) -> None:
+        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``chat_template.jinja``."""
+        self._tokenizer.save(str(directory / "tokenizer.json"))
+        fields: dict[str, Any] = {
+            # The class that takes tokenizer.json as it is, for every family.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": self._token_text(self.stop_token_ids[0]),
+            "pad_token": self._token_text(self.pad_token_id),
+            "bos_token": self._token_text(self.bos_token_id) or None,
+            "clean_up_tokenization_spaces": False,
+        }
+        if self.template is not None:
+            fields["chat_template"] = self.template
+            (directory / "chat_template.jinja").write_text(self.template)
+        (directory / "tokenizer_config.json").write_text(json.dumps(fields, indent=2) + "\n")
+
+    def _token_text(self, token: int | None) -> str:
+        return "" if token is None else self._tokenizer.id_to_token(token) or ""
+
+    def _chat_template(self) -> jinja2.Template:
+        if self._compiled is None:
+            if self.template is None:
+                raise UserError(
+                    f"{self._origin}: there is no chat template; use an instruction-tuned model"
+                )
+            self._compiled = _compile_template(self.template, self._origin)
+        return self._compiled
+
+
+def cut_thought(reply: str) -> str:
+    """What follows a reply's thought; empty while the thought never ends, all without a thought."""
+    before, end, after = reply.rpartition("</think>")
+    if end:
+        return after.lstrip("\n")
+    return "" if "<think>" in before + after else reply
+
+
+def read_directory_tokenizer(directory: Path) -> ChatTokenizer:
+    """The tokenizer of a Hugging Face directory.
+
+    Reads ``tokenizer.json``, or ``vocab.json`` and ``merges.txt`` as Qwen2's byte-level BPE. Stop
+    tokens come from ``generation_config.json``, ``config.json`` and ``tokenizer_config.json``.
+    """
+    settings = _read_json(directory / "tokenizer_config.json")
+    tokenizer = _read_tokenizer_files(directory, settings)
+    generation = _read_json(directory / "generation_config.json")
+    model = _read_json(directory / "config.json")
+    stop = [*_ids(generation.get("eos_token_id")), *_ids(model.get("eos_token_id"))]
+    stop += _ids(_named_token(tokenizer, settings.get("eos_token")))
+    pad = _named_token(tokenizer, settings.get("pad_token"))
+    return ChatTokenizer(
+        tokenizer,
+        _directory_template(directory, settings),
+        stop_token_ids=stop,
+        pad_token_id=generation.get("pad_token_id") if pad is None else pad,
+        bos_token_id=_named_token(tokenizer, settings.get("bos_token")),
+        origin=str(directory),
+    )
+
+
+def gguf_tokenizer(metadata: Mapping[str, Any], origin: str) -> ChatTokenizer:
+    """The tokenizer in a GGUF file's metadata (keys ``tokenizer.*``)."""
+
+    def field(name: str) -> Any:
+        return metadata.get(f"tokenizer.ggml.{name}")
+
+    if field("model") != "gpt2" or field("pre") != "qwen2":
+        raise UserError(
+            f"{origin}: tokenizer {field('model')!r} with pre-tokenizer {field('pre')!r} is not "
+            "supported in GGUF files; use the model's Hugging Face directory"
+        )
+    for name in ("tokens", "merges", "token_type", "eos_token_id"):
+        if field(name) is None:
+            raise UserError(f"{origin}: metadata field tokenizer.ggml.{name} is missing")
+    normal, control, user_defined = 1, 3, 4  # gguf.TokenType; unused tokens (5) have no text
+    tokens = list(zip(field("tokens"), field("token_type"), strict=True))
+    tokenizer = _qwen2_tokenizer(
+        {text: index for index, (text, kind) in enumerate(tokens) if kind == normal},
+        _split_merges(field("merges")),
+        [
+            (index, tokenizers.AddedToken(text, special=kind == control, normalized=False))
+            for index, (text, kind) in enumerate(tokens)
+            if kind in (control, user_defined)
+        ],
+        origin,
+    )
+    return ChatTokenizer(
+        tokenizer,
+        metadata.get("tokenizer.chat_template"),
+        stop_token_ids=[*_ids(field("eos_token_id")), *_ids(field("eot_token_id"))],
+        pad_token_id=field("padding_token_id"),
+        bos_token_id=field("bos_token_id") if field("add_bos_token") else None,
+        origin=origin,
+    )
+
+
+# ---- private ------------------------------------------------------------------------------------
+
+
+def _qwen2_tokenizer(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    added_tokens: list[tuple[int, tokenizers.AddedToken]],
+    origin: str,
+) -> tokenizers.Tokenizer:
+    """Byte-level BPE over NFC-normalized text, the words cut as Qwen2 does."""
+    for left, right in merges:
+        # The library panics on what is checked here.
+        if not {left, right, left + right} <= vocabulary.keys():
+            raise UserError(f"{origin}: merge {left!r} {right!r} has no token in the vocabulary")
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(_QWEN2_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([token for _, token in sorted(added_tokens, key=lambda pair: pair[0])])
+    for index, token in added_tokens:
+        # The library numbers added tokens itself, from the end of the vocabulary.
+        if tokenizer.token_to_id(token.content) != index:
+            raise UserError(f"{origin}: token {token.content!r} does not follow the vocabulary")
+    return tokenizer
+
+
+def _read_tokenizer_files(directory: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    whole, vocabulary = directory / "tokenizer.json", directory / "vocab.json"
+    try:
+        if whole.exists():
+            return tokenizers.Tokenizer.from_file(str(whole))
+        if vocabulary.exists():
+            lines = (directory / "merges.txt").read_text().splitlines()
+            merges = _split_merges(line for line in lines if line and line[:8] != "#version")
+            added = [
+                (int(index), tokenizers.AddedToken(**token))
+                for index, token in settings.get("added_tokens_decoder", {}).items()
+            ]
+            words = json.loads(vocabulary.read_text())
+            return _qwen2_tokenizer(words, merges, added, str(directory))
+    except UserError:
+        raise
+    except Exception as error:  # the library raises bare exceptions on malformed files
+        raise UserError(f"{directory}: the tokenizer cannot be read: {error}") from error
+    raise UserError(f"{directory}: neither tokenizer.json nor vocab.json is there")
+
+
+def _directory_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
+    file = directory / "chat_template.jinja"
+    if file.exists():
+        return file.read_text()
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template
+
+
+def _compile_template(template: str, origin: str) -> jinja2.Template:
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    # The environment that templates on the hub are written for.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+    environment.globals["raise_exception"] = refuse
+    environment.filters["tojson"] = lambda value, indent=None: json.dumps(
+        value, ensure_ascii=False, indent=indent
+    )
+    try:
+        return environment.from_string(template)
+    except jinja2.TemplateError as error:
+        raise UserError(f"{origin}: the chat template is malformed: {error}") from error
+
+
+def _split_merges(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of byte-level tokens; a space never occurs inside one."""
+    return [(left, right) for left, right in (line.split(" ") for line in lines)]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: malformed JSON: {error}; download the file again") from error
+
+
+def _ids(value: int | Sequence[int] | None) -> list[int]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, Sequence) else [value]
+
+
+def _named_token(tokenizer: tokenizers.Tokenizer, token: str | Mapping | None) -> int | None:
+    """The id of a token named in tokenizer_config.json, as text or with its properties."""
+    text = token.get("content") if isinstance(token, Mapping) else token
+    return None if text is None else tokenizer.token_to_id(text)
