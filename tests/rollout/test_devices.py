@@ -1,0 +1,63 @@
+"""Rows spread over devices, and rows shared among them, give the same samples up to rounding."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# One process that simulates eight devices and samples on three meshes of them.
+PROGRAM = """
+import json
+import jax, numpy as np
+from jax.sharding import AxisType, Mesh
+from test_engine import keys_of, policy, prompts_of
+from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSettings
+
+def sample(*shape):
+    devices = np.array(jax.devices()[: np.prod(shape)]).reshape(shape)
+    mesh = Mesh(devices, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    settings = EngineSettings(rows=4, window=4, max_prompt_tokens=64)
+    engine = RolloutEngine(policy(), SamplingSettings(1.0, 0.9, 0, 10), settings, mesh)
+    engine.load(policy().params)
+    prompts, counts = prompts_of([5, 40, 1, 64, 9]), [6, 9, 3, 8, 8]
+    return {
+        f"{rollout.prompt_index},{rollout.sample_index}": [
+            rollout.tokens.tolist(), rollout.log_probs.tolist()
+        ]
+        for rollout in engine.generate(prompts, counts, keys_of(counts))
+    }
+
+shapes = {"one device": (1, 1, 1), "eight devices": (2, 4, 1), "pairs": (2, 2, 2)}
+print(json.dumps({name: sample(*shape) for name, shape in shapes.items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def samples():
+    folder = Path(__file__).resolve().parent
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(folder), str(folder.parents[1])]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("layout", ["eight devices", "pairs"])
+def test_devices_change_nothing_but_rounding(layout, samples):
+    expected = samples["one device"]
+    assert samples[layout].keys() == expected.keys() and len(expected) == 34
+    for place, (tokens, log_probs) in samples[layout].items():
+        assert tokens == expected[place][0]
+        assert log_probs == pytest.approx(expected[place][1], abs=1e-4)

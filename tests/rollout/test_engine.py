@@ -1,0 +1,297 @@
+"""The engine gives every sample what the policy alone would give it, whatever sits beside it."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.policy import PolicyConfig, forward, init_policy, vocabulary_logits
+from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSettings, sample_key
+
+STOP = 3
+CONFIG = PolicyConfig(
+    vocab_size=98,
+    hidden_size=16,
+    intermediate_size=24,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=4,
+    qkv_bias=True,
+    tie_embeddings=True,
+)
+SHAPES = EngineSettings(rows=8, window=4, max_prompt_tokens=70)
+
+
+@functools.cache
+def policy(config=CONFIG):
+    made = init_policy(config, jax.random.key(1))
+    # Weights this large make distributions that are neither flat nor certain.
+    params = jax.tree.map(lambda array: array * 6 if array.ndim > 1 else array, made.params)
+    return dataclasses.replace(made, params=params, stop_token_ids=(STOP,), pad_token_id=1)
+
+
+@functools.cache
+def engine(shapes=SHAPES, longest=12, config=CONFIG):
+    made = RolloutEngine(policy(config), SamplingSettings(max_new_tokens=longest), shapes)
+    made.load(policy(config).params)
+    return made
+
+
+def prompts_of(lengths, seed=0):
+    random = np.random.default_rng(seed)
+    return [random.integers(4, CONFIG.vocab_size, size=length).tolist() for length in lengths]
+
+
+def keys_of(counts, step=0):
+    return np.array(
+        [sample_key(0, step, i, 0, s) for i, count in enumerate(counts) for s in range(count)],
+        np.uint32,
+    ).reshape(-1, 2)
+
+
+def run(engine, prompts, counts, **options):
+    counts = [counts] * len(prompts) if isinstance(counts, int) else counts
+    keys = options.pop("keys", keys_of(counts))
+    rollouts = list(engine.generate(prompts, counts, keys, **options))
+    found = {(one.prompt_index, one.sample_index): one for one in rollouts}
+    assert len(found) == len(rollouts) == sum(counts)
+    return found
+
+
+def logits_after(prompt, tokens, config=CONFIG):
+    """What the policy says about each token of a reply, by one pass over all of it."""
+    made = policy(config)
+    whole = jnp.asarray([list(prompt) + list(tokens)], jnp.int32)
+    padded = jnp.pad(whole, ((0, 0), (0, 100 - whole.shape[1])))
+    hidden = _hidden(padded, config)
+    return np.asarray(
+        vocabulary_logits(made.params, hidden[0, len(prompt) - 1 : whole.shape[1] - 1])
+    )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _hidden(tokens, config):
+    made = policy(config)
+    positions = jnp.arange(tokens.shape[1])[None]
+    return forward(made.graphdef, made.params, tokens, positions, jnp.ones(tokens.shape, bool))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        dataclasses.replace(CONFIG, qkv_bias=False, qk_norm=True, tie_embeddings=False, head_dim=6),
+    ],
+    ids=["qwen2", "qwen3"],
+)
+def test_greedy_replies_and_log_probs_are_those_of_the_policy(config):
+    prompts = prompts_of([1, 2, 40, 70, 17])
+    greedy = [SamplingSettings(temperature=0.0, max_new_tokens=12)] * 5
+    rollouts = run(engine(config=config), prompts, 2, sampling=greedy)
+    for (index, _), rollout in rollouts.items():
+        logits = logits_after(prompts[index], rollout.tokens, config)
+        assert rollout.tokens.tolist() == logits.argmax(-1).tolist()
+        exact = jax.nn.log_softmax(logits)[np.arange(len(rollout.tokens)), rollout.tokens]
+        np.testing.assert_allclose(rollout.log_probs, exact, atol=1e-4)
+        np.testing.assert_array_equal(rollout.sampled_log_probs, 0.0)
+
+
+def test_sampled_replies_carry_the_log_probs_of_both_distributions():
+    prompts = prompts_of([5, 30])
+    sampling = [SamplingSettings(0.7, 0.8, 0, 12), SamplingSettings(1.3, 1.0, 5, 9)]
+    for (index, _), rollout in run(engine(), prompts, 8, sampling=sampling).items():
+        settings = sampling[index]
+        logits = logits_after(prompts[index], rollout.tokens)
+        chosen = np.arange(len(rollout.tokens)), rollout.tokens
+        raw = jax.nn.log_softmax(logits)[chosen]
+        np.testing.assert_allclose(rollout.log_probs, raw, atol=1e-4)
+        scaled = np.sort(logits / settings.temperature)[:, ::-1]
+        masses = np.exp(scaled - scaled[:, :1])
+        masses[:, settings.top_k or 98 :] = 0
+        before = np.cumsum(masses, axis=1) - masses
+        masses[before >= settings.top_p * masses.sum(axis=1, keepdims=True)] = 0
+        own = logits[chosen] / settings.temperature - scaled[:, 0]
+        exact = own - np.log(masses.sum(axis=1))
+        np.testing.assert_allclose(rollout.sampled_log_probs, exact, atol=1e-3)
+
+
+def test_a_reply_ends_at_its_stop_token_or_at_its_limit():
+    rollouts = run(engine(), prompts_of([4] * 12), 8)
+    ends = {rollout.finished for rollout in rollouts.values()}
+    assert ends == {True, False}
+    for rollout in rollouts.values():
+        assert (rollout.tokens[:-1] != STOP).all()
+        assert rollout.finished == (rollout.tokens[-1] == STOP)
+        assert rollout.finished or len(rollout.tokens) == 12
+        assert rollout.tokens.dtype == np.int32 and rollout.log_probs.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        dataclasses.replace(SHAPES, rows=1),
+        dataclasses.replace(SHAPES, rows=3, window=32),
+        dataclasses.replace(SHAPES, rows=64, window=1),
+    ],
+    ids=str,
+)
+def test_the_same_keys_give_the_same_tokens_in_any_batch_layout(shapes):
+    prompts = prompts_of([3, 20, 66, 9])
+    counts = [5, 1, 3, 8]
+    expected = run(engine(), prompts, counts)
+    for place, rollout in run(engine(shapes), prompts, counts).items():
+        np.testing.assert_array_equal(rollout.tokens, expected[place].tokens)
+        np.testing.assert_allclose(rollout.log_probs, expected[place].log_probs, atol=1e-5)
+
+
+def test_a_sample_depends_on_its_key_and_not_on_its_place():
+    prompts = prompts_of([8, 8, 8])
+    keys = keys_of([4, 4, 4])
+    forwards = run(engine(), prompts, 4, keys=keys)
+    backwards = run(engine(), prompts[::-1], 4, keys=keys[::-1])
+    for (index, sample), rollout in forwards.items():
+        twin = backwards[(2 - index, 3 - sample)]
+        np.testing.assert_array_equal(rollout.tokens, twin.tokens)
+
+
+def test_an_empty_prompt_begins_with_the_padding_token():
+    alone = run(engine(), [[]], 4)
+    spelled = run(engine(), [[1]], 4)
+    for place, rollout in alone.items():
+        np.testing.assert_array_equal(rollout.tokens, spelled[place].tokens)
+
+
+def test_a_limit_of_one_token_gives_one_token():
+    sampling = [SamplingSettings(max_new_tokens=1)] * 3
+    rollouts = run(engine(), prompts_of([6, 1, 30]), 7, sampling=sampling)
+    assert {len(rollout.tokens) for rollout in rollouts.values()} == {1}
+
+
+def test_prompts_with_settings_of_their_own_keep_them():
+    prompts = prompts_of([10, 10])
+    sampling = [SamplingSettings(0.0, max_new_tokens=3), SamplingSettings(max_new_tokens=9)]
+    rollouts = run(engine(), prompts, 4, sampling=sampling)
+    greedy = [rollout for (index, _), rollout in rollouts.items() if index == 0]
+    assert len({tuple(rollout.tokens) for rollout in greedy}) == 1
+    assert max(len(rollout.tokens) for rollout in greedy) <= 3
+    free = [rollout for (index, _), rollout in rollouts.items() if index == 1]
+    assert len({tuple(rollout.tokens) for rollout in free}) > 1
+
+
+def test_a_longer_prompt_than_allowed_is_refused_by_the_name_of_its_field():
+    with pytest.raises(UserError, match=r"prompt 1 has 71 tokens, config.rollout.max_prompt_to"):
+        engine().generate(prompts_of([5, 71]), 1, keys_of([1, 1]))
+
+
+def test_nothing_to_sample_gives_nothing():
+    assert run(engine(), [], []) == {}
+    assert run(engine(), prompts_of([4, 4]), [0, 0]) == {}
+    assert list(run(engine(), prompts_of([4, 4]), [0, 2])) == [(1, 0), (1, 1)]
+
+
+def test_a_thousand_rows_take_turns():
+    rollouts = run(engine(), prompts_of(np.arange(1, 51)), 20)
+    statistics = engine().statistics
+    assert len(rollouts) == 1000
+    assert statistics.tokens == sum(len(rollout.tokens) for rollout in rollouts.values())
+    assert statistics.prefills == 49  # Each distinct prompt once; that of one token needs none.
+    assert statistics.wasted_rows < 0.2
+
+
+@pytest.mark.parametrize("length", [1, 5, 12])
+def test_all_rows_may_finish_at_once(length):
+    limits = np.full(16, length)
+    sampling = [SamplingSettings(temperature=0.0, max_new_tokens=12)] * 2
+    for rollout in run(engine(), prompts_of([5, 9]), 8, sampling=sampling, limits=limits).values():
+        assert len(rollout.tokens) <= length
+
+
+def test_replies_are_handed_out_while_others_are_still_decoded():
+    limits = np.array([1, 12, 12, 12])
+    stream = engine().generate(prompts_of([5]), 4, keys_of([4]), limits=limits)
+    first = next(stream)
+    assert first.sample_index == 0 or first.finished
+    assert engine().statistics.tokens < 30
+    assert len(list(stream)) == 3
+
+
+def test_an_abandoned_call_leaves_the_engine_usable():
+    prompts = prompts_of([5, 30])
+    expected = run(engine(), prompts, 6)
+    stream = engine().generate(prompts, 6, keys_of([6, 6]))
+    next(stream)
+    stream.close()
+    for place, rollout in run(engine(), prompts, 6).items():
+        np.testing.assert_array_equal(rollout.tokens, expected[place].tokens)
+
+
+def test_an_engine_that_was_never_loaded_or_was_released_says_so():
+    made = RolloutEngine(policy(), SamplingSettings(max_new_tokens=4), SHAPES)
+    with pytest.raises(RuntimeError, match="call load"):
+        made.generate([[5]], 1, keys_of([1]))
+    made.load(policy().params)
+    made.release()
+    with pytest.raises(RuntimeError, match="call load"):
+        made.generate([[5]], 1, keys_of([1]))
+
+
+def test_new_weights_change_the_replies():
+    made = RolloutEngine(policy(), SamplingSettings(max_new_tokens=6), SHAPES)
+    made.load(policy().params)
+    before = run(made, prompts_of([5]), 8)
+    made.load(jax.tree.map(lambda array: array * 0.5, policy().params))
+    after = run(made, prompts_of([5]), 8)
+    assert any(before[place].tokens.tolist() != after[place].tokens.tolist() for place in before)
+
+
+def test_twenty_steps_of_varying_prompts_and_lengths_compile_nothing_after_the_warm_up():
+    made = RolloutEngine(
+        policy(), SamplingSettings(max_new_tokens=10), dataclasses.replace(SHAPES, rows=6)
+    )
+    made.load(policy().params)
+    made.warm_up()
+    random = np.random.default_rng(0)
+    for step in range(20):
+        prompts = prompts_of(random.integers(0, 71, size=random.integers(1, 6)), seed=step)
+        counts = random.integers(0, 6, size=len(prompts)).tolist()
+        limits = random.integers(1, 11, size=sum(counts))
+        run(made, prompts, counts, keys=keys_of(counts, step), limits=limits)
+        assert made.statistics.recompilations == 0
+        assert made.statistics.compile_seconds == 0
+    assert made.statistics.programs <= 24
+
+
+def test_at_most_twenty_four_programs_serve_the_largest_engine_that_configs_describe():
+    from zerocoder_jax.rollout.programs import prompt_buckets
+    from zerocoder_jax.rollout.schedule import batch_sizes
+
+    assert len(batch_sizes(256)) + len(prompt_buckets(4096)) + 1 <= 24
+
+
+def test_reduced_precision_stays_near_the_policy():
+    prompts = prompts_of([20, 33])
+    greedy = [SamplingSettings(temperature=0.0, max_new_tokens=8)] * 2
+    for dtype, tolerance in (("bfloat16", 0.3), ("int8", 0.6)):
+        shapes = dataclasses.replace(SHAPES, dtype=dtype)
+        for (index, _), rollout in run(engine(shapes), prompts, 1, sampling=greedy).items():
+            logits = logits_after(prompts[index], rollout.tokens)
+            exact = jax.nn.log_softmax(logits)[np.arange(len(rollout.tokens)), rollout.tokens]
+            np.testing.assert_allclose(rollout.log_probs, exact, atol=tolerance)
+
+
+def test_memory_is_taken_for_the_rows_that_a_call_needs():
+    made = RolloutEngine(
+        policy(), SamplingSettings(max_new_tokens=4), dataclasses.replace(SHAPES, rows=64)
+    )
+    made.load(policy().params)
+    few = run(made, prompts_of([5]), 2)
+    assert made._cache.keys[0].shape[0] == 2
+    many = run(made, prompts_of([5]), 3)
+    assert made._cache.keys[0].shape[0] == 4
+    for place, rollout in few.items():
+        np.testing.assert_array_equal(rollout.tokens, many[place].tokens)

@@ -1,0 +1,538 @@
+"""The rollout engine: prompts in, replies out, each as soon as it is finished.
+
+The host decides who sits where (``schedule``), three compiled programs do the work (``programs``):
+prompts are written into rows of a ring of keys and values, rows are copied, and windows of many
+tokens are decoded. Between two windows there is one look at who has finished; the next window is
+on its way before the finished replies are handed out: their consumer works while the device does.
+
+**What is promised of a sample.** Its tokens depend on its key, its prompt and the weights. Rows do
+not mix, and a row's random numbers do not know their place, so batch layout and number of devices
+change only the rounding of sums: a token differs only where the random number falls within that
+rounding of the border between two tokens (in float32 about once in a million tokens).
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.policy import Params, Policy
+from zerocoder_jax.rollout.decode import Rows, Window
+from zerocoder_jax.rollout.programs import Programs, prompt_buckets, prompts_per_prefill
+from zerocoder_jax.rollout.sampling import SamplingSettings
+from zerocoder_jax.rollout.schedule import FREE, Copy, Prefill, Schedule, batch_sizes
+from zerocoder_jax.rollout.statistics import RolloutStatistics
+from zerocoder_jax.rollout.weights import (
+    DecodeWeights,
+    layer_specs,
+    layer_weights,
+    outer_specs,
+    outer_weights,
+)
+
+# Slots come in multiples of this, the tile of the attention kernels.
+SLOT_MULTIPLE = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSettings:
+    """The shapes of an engine. ``config.rollout`` has the same fields and may stand in its place.
+
+    Attributes:
+        rows: decoded together on one device at most; more samples than that take turns.
+        window: decode steps between two looks at who has finished, at most.
+        max_prompt_tokens: of the longest prompt that is taken.
+        dtype: of weights, cache and products: "float32", "bfloat16", or "int8" (kernels in int8,
+            everything else in bfloat16).
+    """
+
+    rows: int = 256
+    window: int = 32
+    max_prompt_tokens: int = 2048
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    """One reply.
+
+    Attributes:
+        prompt_index, sample_index: which sample of which prompt.
+        tokens: int32 [n], the stop token included where there is one.
+        log_probs: float32 [n], under the policy's own distribution (temperature 1, nothing cut).
+        sampled_log_probs: float32 [n], under the distribution that was drawn from.
+        finished: ended by a stop token, not by its limit.
+    """
+
+    prompt_index: int
+    sample_index: int
+    tokens: np.ndarray
+    log_probs: np.ndarray
+    sampled_log_probs: np.ndarray
+    finished: bool
+
+
+class RolloutEngine:
+    """Samples replies from a policy.
+
+    Example::
+
+        engine = RolloutEngine(policy, SamplingSettings(temperature=0.7, top_p=0.8))
+        engine.load(policy.params)
+        keys = np.stack([sample_key(seed, step, problem, role, sample) for sample in range(8)])
+        for rollout in engine.generate([prompt], 8, keys):
+            ...
+        engine.release()
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: SamplingSettings,
+        config: Any = None,
+        mesh: Mesh | None = None,
+    ):
+        """
+        Args:
+            policy: its ``params`` are not looked at; ``load`` brings the weights.
+            settings: for prompts that bring none of their own.
+            config: ``EngineSettings`` or ``config.rollout``.
+            mesh: the training mesh. Rows are spread over this host's devices, except that those
+                along "tensor" share rows. Default: this host's devices, one by one.
+        """
+        shapes = config if config is not None else EngineSettings()
+        if shapes.dtype not in ("float32", "bfloat16", "int8"):
+            raise UserError(
+                f"config.rollout.dtype is {shapes.dtype!r}: choose float32, bfloat16 or int8"
+            )
+        self._policy = policy
+        self._settings = settings
+        self._quantized = shapes.dtype == "int8"
+        self._dtype = jnp.float32 if shapes.dtype == "float32" else jnp.bfloat16
+        self._max_rows, self._window = int(shapes.rows), int(shapes.window)
+        self._max_prompt = int(shapes.max_prompt_tokens)
+        self._global_mesh, self._mesh = _rollout_meshes(mesh)
+        self._devices = self._mesh.shape["rows"]
+        self._slots = 0
+        self._rows = 0
+        self._programs: Any = None
+        # None while released; device calls replace the cache, which they donate.
+        self._weights: Any = None
+        self._cache: Any = None
+        self._generated_before = False
+        self.statistics = RolloutStatistics()
+
+    # ---- weights -------------------------------------------------------------------------------
+
+    def load(self, params: Params) -> None:
+        """Take these weights for sampling: to be called after every update.
+
+        Casts once, and moves the cast copy to where decoding wants it, a layer at a time.
+        """
+        self._weights = None
+        outer, layer = self._lay_out
+        weights = outer({name: part for name, part in params.items() if name != "layers"})
+        weights["layers"] = [
+            layer(params["layers"], jnp.int32(index))
+            for index in range(self._policy.config.num_layers)
+        ]
+        self._weights = jax.tree.map(self._local, weights)
+
+    def warm_up(self, samples: int | None = None) -> None:
+        """Compile every program that a call can need, so that none of them waits for a compiler.
+
+        Without it, programs are compiled when they are first needed; which batch sizes that are
+        depends on the lengths of the replies, so a later call may still meet a new one.
+
+        Args:
+            samples: of the largest call; default: as many as fill all rows.
+        """
+        samples = self._max_rows * self._devices if samples is None else samples
+        programs = self._prepare(self._settings.max_new_tokens, samples)
+        programs.warm_up(batch_sizes(self._rows), prompt_buckets(self._max_prompt - 1))
+
+    @functools.cached_property
+    def _lay_out(self) -> tuple[Any, Any]:
+        """The programs of ``load``: outer weights from parameters, a layer from the stack."""
+        options: dict[str, Any] = {"dtype": self._dtype, "quantized": self._quantized}
+        on_mesh = functools.partial(_shardings, mesh=self._global_mesh)
+        outer = jax.jit(
+            functools.partial(outer_weights, **options),
+            out_shardings=on_mesh(outer_specs(quantized=self._quantized)),
+        )
+        shards = self._mesh.shape["tensor"]
+        layer = jax.jit(
+            functools.partial(layer_weights, tensor_shards=shards, **options),
+            out_shardings=on_mesh(layer_specs(self._policy.config, quantized=self._quantized)),
+        )
+        return outer, layer
+
+    @property
+    def decode_weights(self) -> DecodeWeights:
+        """The weights as they were laid out; for measurements."""
+        return self._weights
+
+    def release(self) -> None:
+        """Give the memory of weights and cache back, for the update."""
+        self._weights = None
+        self._cache = None
+
+    def _local(self, array: jax.Array) -> jax.Array:
+        """This host's part of an array that lies on the devices of all hosts."""
+        if self._global_mesh.devices.size == self._mesh.devices.size:
+            return array
+        sharding = NamedSharding(self._mesh, array.sharding.spec)  # type: ignore[attr-defined]
+        shards = [shard.data for shard in array.addressable_shards]
+        return jax.make_array_from_single_device_arrays(array.shape, sharding, shards)
+
+    # ---- sampling ------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        samples_per_prompt: int | Sequence[int],
+        keys: np.ndarray,
+        sampling: Sequence[SamplingSettings] | None = None,
+        limits: np.ndarray | None = None,
+    ) -> Iterator[Rollout]:
+        """Sample replies; yields each when it is finished, in no particular order.
+
+        Args:
+            prompts: token ids. An empty prompt is begun with the policy's padding token.
+            samples_per_prompt: one number for all, or one for each prompt.
+            keys: uint32 [samples, 2], a raw key for each sample, prompt by prompt.
+            sampling: settings of each prompt; default: the engine's.
+            limits: int [samples], shorter limits for single samples: recorded lengths, with
+                which a benchmark replays a workload.
+
+        Raises:
+            UserError: a prompt is longer than ``max_prompt_tokens``.
+            RuntimeError: no weights have been loaded.
+        """
+        if self._weights is None:
+            raise RuntimeError("RolloutEngine.generate needs weights: call load(params) first")
+        samples = _Samples.of(
+            prompts, samples_per_prompt, keys, sampling or [self._settings] * len(prompts), limits
+        )
+        for index, prompt in enumerate(prompts):
+            if len(prompt) > self._max_prompt:
+                raise UserError(
+                    f"prompt {index} has {len(prompt)} tokens, config.rollout.max_prompt_tokens"
+                    f" allows {self._max_prompt}: raise it, or leave the prompt out"
+                )
+        return self._generate(
+            [list(prompt) or [self._policy.pad_token_id] for prompt in prompts], samples
+        )
+
+    def _generate(self, prompts: list[list[int]], samples: "_Samples") -> Iterator[Rollout]:
+        began = time.perf_counter()
+        self.statistics = statistics = RolloutStatistics()
+        programs = self._prepare(int(samples.limit.max(initial=1)), len(samples.prompt))
+        if self._cache is None:
+            self._cache = programs.empty_cache()
+        compiled_before, seconds_before = len(programs), programs.seconds
+        schedule = Schedule(
+            samples.prompt.tolist(),
+            [len(prompt) for prompt in prompts],
+            rows=self._rows,
+            slots=self._slots,
+            devices=self._devices,
+        )
+        replies = _Replies(schedule.occupant.shape, int(samples.limit.max(initial=1)))
+        finished: list[Rollout] = []
+        while True:
+            prefills, copies = schedule.fill()
+            replies.begin(schedule, samples, prompts)
+            self._prefill(programs, prefills, prompts)
+            self._copy(programs, copies)
+            moves = schedule.shrink()
+            replies.move(moves)
+            self._copy(programs, moves)
+            statistics.count_prefills(prefills, prompts)
+            if not schedule.live.any():
+                break
+            window = self._decode(programs, schedule, replies, samples)
+            statistics.seconds += time.perf_counter() - began
+            # The device is at work: now there is time for whoever waits for replies.
+            yield from finished
+            began = time.perf_counter()
+            finished = self._harvest(window, schedule, replies, samples, statistics)
+        if self._generated_before:
+            statistics.recompilations = len(programs) - compiled_before
+        self._generated_before = True
+        statistics.programs = len(programs)
+        statistics.compile_seconds = programs.seconds - seconds_before
+        statistics.seconds += time.perf_counter() - began
+        yield from finished
+
+    def _prepare(self, longest: int, samples: int) -> Programs:
+        """Programs for replies of up to so many tokens and for so many samples.
+
+        Those at hand serve, unless they are too small: then larger ones are made. Memory is taken
+        for the rows that calls have needed so far, not for all that the settings allow.
+        """
+        longest = max(self._settings.max_new_tokens, longest)
+        slots = -(-(self._max_prompt + longest) // SLOT_MULTIPLE) * SLOT_MULTIPLE
+        wanted = min(self._max_rows, max(1, -(-samples // self._devices)))
+        rows = next(size for size in batch_sizes(self._max_rows) if size >= wanted)
+        if self._programs is None or slots > self._slots or rows > self._rows:
+            self._slots, self._rows = max(slots, self._slots), max(rows, self._rows)
+            self._cache = None
+            self._programs = Programs(
+                self._policy.config,
+                self._mesh,
+                rows=self._rows,
+                slots=self._slots,
+                window=self._window,
+                stop_tokens=tuple(self._policy.stop_token_ids),
+                compute_dtype=self._dtype,
+                quantized=self._quantized,
+            )
+        return self._programs
+
+    # ---- device calls --------------------------------------------------------------------------
+
+    def _decode(
+        self, programs: Programs, schedule: Schedule, replies: "_Replies", samples: "_Samples"
+    ) -> Window:
+        rows = replies.device_rows(schedule, samples)
+        self._cache, window = programs.decode(
+            self._weights,
+            self._cache,
+            jax.tree.map(self._put, rows),
+            self._put(schedule.clock.astype(np.int32)),
+            self._put(schedule.least_live().astype(np.int32)),
+        )
+        return window
+
+    def _prefill(
+        self, programs: Programs, prefills: list[Prefill], prompts: list[list[int]]
+    ) -> None:
+        """Prefills of about the same length share a program; the devices do theirs side by side."""
+        by_bucket: dict[int, list[list[Prefill]]] = {}
+        for prefill in prefills:
+            length = len(prompts[prefill.prompt]) - 1
+            bucket = prompt_buckets(length)[-1]
+            queues = by_bucket.setdefault(bucket, [[] for _ in range(self._devices)])
+            queues[prefill.device].append(prefill)
+        for bucket, queues in sorted(by_bucket.items()):
+            size = prompts_per_prefill(bucket)
+            for first in range(0, max(map(len, queues)), size):
+                tokens = np.zeros((self._devices, size, bucket), np.int32)
+                rows = np.zeros((self._devices, size), np.int32)
+                starts = np.zeros((self._devices, size), np.int32)
+                count = np.zeros(self._devices, np.int32)
+                for device, queue in enumerate(queues):
+                    for place, prefill in enumerate(queue[first : first + size]):
+                        fed = prompts[prefill.prompt][:-1]
+                        tokens[device, place, : len(fed)] = fed
+                        rows[device, place] = prefill.row
+                        starts[device, place] = prefill.start
+                        count[device] += 1
+                arrays = (tokens.reshape(-1, bucket), rows.ravel(), starts.ravel(), count)
+                self._cache = programs.prefill(self._weights, self._cache, *map(self._put, arrays))
+
+    def _copy(self, programs: Programs, copies: list[Copy]) -> None:
+        if not copies:
+            return
+        # [what, devices, copies]: sources, targets, turns.
+        plan = np.zeros((3, self._devices, self._rows), np.int32)
+        count = np.zeros(self._devices, np.int32)
+        for copy in copies:
+            plan[:, copy.device, count[copy.device]] = copy.source, copy.target, copy.turn
+            count[copy.device] += 1
+        sources, targets, turns = (self._put(array.ravel()) for array in plan)
+        self._cache = programs.copy_rows(self._cache, sources, targets, turns, self._put(count))
+
+    def _put(self, array: np.ndarray) -> jax.Array:
+        return jax.device_put(array, NamedSharding(self._mesh, P("rows")))
+
+    # ---- between windows -----------------------------------------------------------------------
+
+    def _harvest(
+        self,
+        on_device: Window,
+        schedule: Schedule,
+        replies: "_Replies",
+        samples: "_Samples",
+        statistics: RolloutStatistics,
+    ) -> list[Rollout]:
+        """Wait for a window; keep its tokens, and return the replies that it finished."""
+        window: Any = jax.device_get(on_device)
+        batch = (self._devices, schedule.batch)
+        produced, live = window.produced.reshape(batch), window.live.reshape(batch)
+        tile = self._programs.tile_read(schedule.batch)
+        statistics.count_window(schedule, window, replies.produced[:, : schedule.batch], tile)
+        replies.keep(window, produced)
+        done = (schedule.occupant[:, : schedule.batch] != FREE) & ~live
+        finished = []
+        for device, row in np.argwhere(done).tolist():
+            sample = int(schedule.occupant[device, row])
+            tokens, log_probs, sampled_log_probs = replies.take(device, row)
+            finished.append(
+                Rollout(
+                    prompt_index=int(samples.prompt[sample]),
+                    sample_index=int(samples.number[sample]),
+                    tokens=tokens,
+                    log_probs=log_probs,
+                    sampled_log_probs=sampled_log_probs,
+                    finished=int(tokens[-1]) in self._policy.stop_token_ids,
+                )
+            )
+        schedule.advance(window.steps, live)
+        return finished
+
+
+@dataclasses.dataclass(frozen=True)
+class _Samples:
+    """What is known of every sample of a call before it begins; arrays over samples."""
+
+    prompt: np.ndarray
+    number: np.ndarray
+    key: np.ndarray
+    limit: np.ndarray
+    temperature: np.ndarray
+    top_p: np.ndarray
+    top_k: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        prompts: Sequence[Sequence[int]],
+        samples_per_prompt: int | Sequence[int],
+        keys: np.ndarray,
+        sampling: Sequence[SamplingSettings],
+        limits: np.ndarray | None,
+    ) -> "_Samples":
+        if isinstance(samples_per_prompt, int):
+            counts = [samples_per_prompt] * len(prompts)
+        else:
+            counts = list(samples_per_prompt)
+        total = sum(counts)
+        for name, given, wanted in (
+            ("sample counts", len(counts), len(prompts)),
+            ("sampling settings", len(sampling), len(prompts)),
+            ("keys", len(keys), total),
+            ("limits", total if limits is None else len(limits), total),
+        ):
+            if given != wanted:
+                raise ValueError(
+                    f"generate was given {given} {name} for {wanted}: {len(prompts)} prompts with"
+                    f" {total} samples in all"
+                )
+        prompt = np.repeat(np.arange(len(prompts)), counts)
+
+        def of_prompts(name: str, dtype: Any) -> np.ndarray:
+            return np.array([getattr(one, name) for one in sampling], dtype)[prompt]
+
+        limit = of_prompts("max_new_tokens", np.int32)
+        if limits is not None:
+            limit = np.clip(np.asarray(limits, np.int32), 1, limit)
+        return cls(
+            prompt=prompt,
+            number=np.concatenate([np.arange(count) for count in counts] or [prompt]),
+            key=np.asarray(keys, np.uint32).reshape(total, 2),
+            limit=limit,
+            temperature=of_prompts("temperature", np.float32),
+            top_p=of_prompts("top_p", np.float32),
+            top_k=of_prompts("top_k", np.int32),
+        )
+
+
+class _Replies:
+    """The replies that are being written, row by row."""
+
+    def __init__(self, shape: tuple[int, int], longest: int):
+        self.produced = np.zeros(shape, np.int32)
+        self._last = np.zeros(shape, np.int32)
+        self._sample = np.full(shape, FREE)
+        self._tokens = np.zeros((*shape, longest), np.int32)
+        self._log_probs = np.zeros((*shape, longest), np.float32)
+        self._sampled_log_probs = np.zeros((*shape, longest), np.float32)
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        buffers = (self._tokens, self._log_probs, self._sampled_log_probs)
+        return (self.produced, self._last, self._sample, *buffers)
+
+    def begin(self, schedule: Schedule, samples: _Samples, prompts: list[list[int]]) -> None:
+        """Rows that have a new occupant start with the last token of its prompt."""
+        new = (schedule.occupant != self._sample) & (schedule.occupant != FREE)
+        self._sample = schedule.occupant.copy()
+        self.produced[new] = 0
+        occupants = samples.prompt[schedule.occupant[new]]
+        self._last[new] = [prompts[prompt][-1] for prompt in occupants]
+
+    def move(self, copies: list[Copy]) -> None:
+        """Follow rows that moved within the batch."""
+        for copy in copies:
+            for array in self._arrays:
+                array[copy.device, copy.target] = array[copy.device, copy.source]
+
+    def device_rows(self, schedule: Schedule, samples: _Samples) -> Rows:
+        """What the next window must know."""
+        batch = slice(0, schedule.batch)
+        occupant = schedule.occupant[:, batch].ravel()
+        return Rows(
+            token=self._last[:, batch].ravel(),
+            start=schedule.start[:, batch].ravel().astype(np.int32),
+            produced=self.produced[:, batch].ravel(),
+            limit=samples.limit[occupant],
+            live=occupant != FREE,
+            key=samples.key[occupant],
+            temperature=samples.temperature[occupant],
+            top_p=samples.top_p[occupant],
+            top_k=samples.top_k[occupant],
+        )
+
+    def keep(self, window: Window, produced: np.ndarray) -> None:
+        """Append a window's tokens; ``produced`` [devices, batch] is the state after it."""
+        devices, batch = produced.shape
+        before = self.produced[:, :batch]
+        steps = int(window.steps.max())
+        step = np.arange(steps)[:, None, None]
+        real = step < (produced - before)  # [W, devices, batch]
+        steps_of, device, row = np.nonzero(real)
+        place = before[device, row] + steps_of
+        for kept, new in (
+            (self._tokens, window.tokens),
+            (self._log_probs, window.log_probs),
+            (self._sampled_log_probs, window.sampled_log_probs),
+        ):
+            kept[device, row, place] = new[:steps].reshape(steps, devices, batch)[real]
+        self.produced[:, :batch] = produced
+        last = np.maximum(produced - 1, 0)[..., None]
+        newest = np.take_along_axis(self._tokens[:, :batch], last, axis=-1)[..., 0]
+        self._last[:, :batch] = np.where(produced > 0, newest, self._last[:, :batch])
+
+    def take(self, device: int, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A finished row's tokens and their two kinds of log-probs."""
+        length = self.produced[device, row]
+        buffers = (self._tokens, self._log_probs, self._sampled_log_probs)
+        tokens, log_probs, sampled = (array[device, row, :length].copy() for array in buffers)
+        return tokens, log_probs, sampled
+
+
+def _rollout_meshes(mesh: Mesh | None) -> tuple[Mesh, Mesh]:
+    """The devices of all hosts and of this one, as ("rows", "tensor")."""
+
+    def as_rows(devices: np.ndarray, tensor: int) -> Mesh:
+        return Mesh(devices.reshape(-1, tensor), ("rows", "tensor"))
+
+    if mesh is None:
+        local = as_rows(np.array(jax.local_devices()), 1)
+        return local, local
+    tensor = mesh.shape["tensor"]
+    return as_rows(mesh.devices, tensor), as_rows(mesh.local_mesh.devices, tensor)
+
+
+def _shardings(specs: Any, mesh: Mesh) -> Any:
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)

@@ -1,0 +1,245 @@
+"""The compiled programs of an engine: a small table, so that nothing is ever compiled unseen.
+
+Programs are compiled ahead of their use and refuse any other shapes. So their number is known, the
+seconds they cost are measured, and a recompilation is a line in the statistics.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from zerocoder_jax.policy import PolicyConfig
+from zerocoder_jax.policy.attention import AttentionName
+from zerocoder_jax.rollout.attention import Tile, attention_for, tile_read
+from zerocoder_jax.rollout.cache import Cache, cache_shape, copy_rows
+from zerocoder_jax.rollout.decode import Rows, Window, decode_window
+from zerocoder_jax.rollout.prefill import prefill
+from zerocoder_jax.rollout.weights import DecodeWeights, decode_weights, weight_specs
+
+# Prompt tokens that one prefill computes on each device: enough to be bound by arithmetic.
+PREFILL_TOKENS = 512
+SMALLEST_PROMPT = 64
+
+
+def prompt_buckets(longest: int) -> tuple[int, ...]:
+    """Padded prompt lengths: powers of two up to the one that holds ``longest``.
+
+    >>> prompt_buckets(300)
+    (64, 128, 256, 512)
+    """
+    buckets = [SMALLEST_PROMPT]
+    while buckets[-1] < longest:
+        buckets.append(2 * buckets[-1])
+    return tuple(buckets)
+
+
+def prompts_per_prefill(bucket: int) -> int:
+    """How many prompts of a bucket's length one prefill takes on each device."""
+    return max(1, PREFILL_TOKENS // bucket)
+
+
+class Programs:
+    """Compiles and keeps the programs of one engine.
+
+    Every program runs on each device of the mesh axis "rows" for itself, with rows of its own:
+    there is no word between them, so none waits for another. Along "tensor" they share each row.
+    """
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        mesh: Mesh,
+        *,
+        rows: int,
+        slots: int,
+        window: int,
+        stop_tokens: tuple[int, ...],
+        compute_dtype: Any,
+        quantized: bool = False,
+    ):
+        self.mesh = mesh
+        self.seconds = 0.0
+        self._config = config
+        self._rows, self._slots, self._window = rows, slots, window
+        self._devices = mesh.shape["rows"]
+        self._dtype = compute_dtype
+        self._quantized = quantized
+        shared: dict[str, Any] = {
+            "config": config,
+            "compute_dtype": compute_dtype,
+            "tensor_axis": "tensor" if mesh.shape["tensor"] > 1 else None,
+        }
+        platform = mesh.devices.flat[0].platform
+        # Prompts on GPUs go through cuDNN's flash attention, which takes no float32.
+        on_gpu = platform in ("gpu", "cuda") and compute_dtype != jnp.float32
+        prompt_attention: AttentionName = "cudnn" if on_gpu else "xla"
+        self.decode_attention = attention_for(platform, config.head_dim)
+        self._decode = functools.partial(
+            decode_window,
+            window=window,
+            stop_tokens=stop_tokens,
+            attention=self.decode_attention,
+            **shared,
+        )
+        self._prefill_prompts: Any = functools.partial(
+            prefill, attention=prompt_attention, **shared
+        )
+        self._compiled: dict[tuple[str, int], Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._compiled)
+
+    def tile_read(self, batch: int) -> Tile:
+        """What attention reads at once, for a batch of so many rows on each device."""
+        kv_heads = self._config.num_kv_heads // self.mesh.shape["tensor"]
+        size, item = self._config.head_dim, jnp.dtype(self._dtype).itemsize
+        return tile_read(self.decode_attention, batch, kv_heads, size, item)
+
+    # ---- the three programs --------------------------------------------------------------------
+
+    def decode(
+        self, weights: DecodeWeights, cache: Cache, rows: Rows, clock: Any, least_live: Any
+    ) -> tuple[Cache, Window]:
+        """``decode.decode_window`` of ``[devices * R]`` rows; clock and least_live [devices]."""
+        size = rows.token.shape[0] // self._devices
+        return self._program("decode", size)(weights, cache, rows, clock, least_live)
+
+    def prefill(
+        self, weights: DecodeWeights, cache: Cache, tokens: Any, rows: Any, starts: Any, count: Any
+    ) -> Cache:
+        """``prefill.prefill`` of ``[devices * N, T]`` tokens; count [devices]."""
+        program = self._program("prefill", tokens.shape[1])
+        return program(weights, cache, tokens, rows, starts, count)
+
+    def copy_rows(self, cache: Cache, sources: Any, targets: Any, turns: Any, count: Any) -> Cache:
+        """``cache.copy_rows`` of ``[devices * M]`` copies; count [devices]."""
+        return self._program("copy_rows", self._rows)(cache, sources, targets, turns, count)
+
+    def warm_up(self, batch_sizes: Sequence[int], buckets: Sequence[int]) -> None:
+        """Compile all that is missing, side by side."""
+        wanted = [("decode", size) for size in batch_sizes]
+        wanted += [("prefill", bucket) for bucket in buckets] + [("copy_rows", self._rows)]
+        missing = [key for key in wanted if key not in self._compiled]
+        began = time.perf_counter()
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+            compiled = list(threads.map(lambda key: self._compile(*key), missing))
+        self._compiled.update(zip(missing, compiled))
+        self.seconds += time.perf_counter() - began
+
+    def empty_cache(self) -> Cache:
+        """Zeros on every device."""
+        shapes = self._abstract_cache()
+        fill = jax.jit(
+            lambda: jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype), shapes),
+            out_shardings=jax.tree.map(lambda array: array.sharding, shapes),
+        )
+        return fill()
+
+    # ---- compiling -----------------------------------------------------------------------------
+
+    def _program(self, kind: str, size: int) -> Any:
+        key = (kind, size)
+        if key not in self._compiled:
+            began = time.perf_counter()
+            self._compiled[key] = self._compile(kind, size)
+            self.seconds += time.perf_counter() - began
+        return self._compiled[key]
+
+    def _compile(self, kind: str, size: int) -> Any:
+        return self.lower(kind, size).compile()
+
+    def lower(self, kind: str, size: int) -> Any:
+        """The program before compilation, for this mesh, which may be of devices not here."""
+        weights, cache = self._abstract_weights(), self._abstract_cache()
+        specs = weight_specs(self._config, quantized=self._quantized)
+        split = P("rows")
+        cache_spec = P("rows", "tensor")
+        if kind == "decode":
+            rows = Rows(
+                token=self._vector(size),
+                start=self._vector(size),
+                produced=self._vector(size),
+                limit=self._vector(size),
+                live=self._vector(size, jnp.bool_),
+                key=self._vector(size, jnp.uint32, 2),
+                temperature=self._vector(size, jnp.float32),
+                top_p=self._vector(size, jnp.float32),
+                top_k=self._vector(size),
+            )
+            by_step = P(None, "rows")
+            outputs: Any = Window(*cast(Any, (split, split, split, by_step, by_step, by_step)))
+            mapped = self._map(
+                self._decode, (specs, cache_spec, split, split, split), (cache_spec, outputs)
+            )
+            arguments: tuple[Any, ...] = (weights, cache, rows, self._vector(1), self._vector(1))
+            donated = 1
+        elif kind == "prefill":
+            prompts = prompts_per_prefill(size)
+            vector = self._vector(prompts)
+            mapped = self._map(
+                lambda weights, cache, tokens, rows, starts, count: self._prefill_prompts(
+                    weights, cache, tokens, rows, starts, count[0]
+                ),
+                (specs, cache_spec, split, split, split, split),
+                cache_spec,
+            )
+            tokens = self._vector(prompts, jnp.int32, size)
+            arguments = (weights, cache, tokens, vector, vector, self._vector(1))
+            donated = 1
+        else:
+            vector = self._vector(size)
+            mapped = self._map(
+                lambda cache, sources, targets, turns, count: copy_rows(
+                    cache, sources, targets, turns, count[0]
+                ),
+                (cache_spec, split, split, split, split),
+                cache_spec,
+            )
+            arguments = (cache, vector, vector, vector, self._vector(1))
+            donated = 0
+        exact = "highest" if self._dtype == jnp.float32 else None
+        with jax.default_matmul_precision(exact):
+            return jax.jit(mapped, donate_argnums=donated).lower(*arguments)
+
+    def _map(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
+        # What varies over which axis is plain here and not provable for while loops.
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        )
+
+    def _vector(self, size: int, dtype: Any = jnp.int32, *more: int) -> jax.ShapeDtypeStruct:
+        """So many entries on every device."""
+        sharding = NamedSharding(self.mesh, P("rows"))
+        return jax.ShapeDtypeStruct((self._devices * size, *more), dtype, sharding=sharding)
+
+    def _abstract_cache(self) -> Cache:
+        shape = cache_shape(self._config, self._devices * self._rows, self._slots)
+        sharding = NamedSharding(self.mesh, P("rows", "tensor"))
+        layer: Any = jax.ShapeDtypeStruct(shape, self._dtype, sharding=sharding)
+        return Cache([layer] * self._config.num_layers, [layer] * self._config.num_layers)
+
+    def _abstract_weights(self) -> DecodeWeights:
+        from zerocoder_jax.policy import abstract_params
+
+        shapes = jax.eval_shape(
+            functools.partial(
+                decode_weights, config=self._config, dtype=self._dtype, quantized=self._quantized
+            ),
+            abstract_params(self._config),
+        )
+        specs = weight_specs(self._config, quantized=self._quantized)
+        return jax.tree.map(
+            lambda array, spec: jax.ShapeDtypeStruct(
+                array.shape, array.dtype, sharding=NamedSharding(self.mesh, spec)
+            ),
+            shapes,
+            specs,
+        )

@@ -1,0 +1,267 @@
+"""Drawing a token from each row of logits: temperature, top-k, top-p and greedy, row by row.
+
+No vocabulary is sorted. A row needs one number in [0, 1) and inverts its cumulative distribution:
+first over blocks of the vocabulary, then inside one block. A truncation is a threshold, "keep every
+token at least this probable"; almost always it lies among the ``CANDIDATES`` most probable tokens,
+which are found without a sort because they lie in the blocks with the largest maxima. Where it does
+not (a flat distribution, a large top-k) a binary search over the float's bits finds it exactly.
+
+Shape letters: R rows, V vocabulary, N blocks, b tokens of a block, C candidates.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zerocoder_jax.errors import UserError
+
+# So many most probable tokens are looked at before the exact search.
+CANDIDATES = 64
+# Tokens of a block. 151936 and 152064, the vocabularies of Qwen, are multiples of 128.
+BLOCK = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingSettings:
+    """How the tokens of a reply are drawn.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most probable token (greedy).
+        top_p: keep the smallest set of most probable tokens that holds this mass; 1 keeps all.
+        top_k: keep so many most probable tokens, before ``top_p`` is applied to what they hold;
+            0 keeps all.
+        max_new_tokens: a reply is cut here.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        for name, valid, range_ in (
+            ("temperature", self.temperature >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("top_k", self.top_k >= 0, "0 (keep all) or more"),
+            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+        ):
+            if not valid:
+                raise UserError(
+                    f"config.rollout.{name} is {getattr(self, name)}: it must be {range_}"
+                )
+
+
+class Sampled(NamedTuple):
+    """One token per row and what it cost.
+
+    Attributes:
+        tokens: int32 [R].
+        log_probs: float32 [R], under the softmax of the logits as they are: temperature 1 and
+            nothing truncated.
+        sampled_log_probs: float32 [R], under the distribution that was drawn from; 0 where greedy.
+    """
+
+    tokens: jax.Array
+    log_probs: jax.Array
+    sampled_log_probs: jax.Array
+
+
+def sample_tokens(
+    logits: jax.Array,
+    uniforms: jax.Array,
+    temperature: jax.Array,
+    top_p: jax.Array,
+    top_k: jax.Array,
+) -> Sampled:
+    """Draw one token per row by inverting the row's cumulative distribution.
+
+    Of tokens that are exactly as probable as the last one kept, all are kept (at the border of
+    the ``CANDIDATES``, those among them).
+
+    Args:
+        logits: float32 [R, V].
+        uniforms: float32 [R] in [0, 1).
+        temperature, top_p: float32 [R]; top_k: int32 [R]; with the meanings of
+            ``SamplingSettings``.
+    """
+    with jax.named_scope("sampling"):
+        greedy = temperature == 0.0
+        top_k = jnp.where(greedy, 1, top_k)
+        temperature = jnp.where(greedy, 1.0, temperature)
+        truncates = (top_k > 0) | (top_p < 1.0)
+
+        blocks = _in_blocks(logits)  # [R, N, b]
+        block_maxima = jnp.max(blocks, axis=-1)  # [R, N]
+        largest = jnp.max(block_maxima, axis=-1)  # [R]
+        centred = blocks - largest[:, None, None]
+        raw_normaliser = largest + jnp.log(jnp.sum(jnp.exp(centred), axis=(1, 2)))
+        # At most 0, and 0 for the most probable token.
+        scaled = centred / temperature[:, None, None]
+
+        # Which way a row takes depends on that row alone, so it gives the same token in any
+        # company. A way that no row takes costs nothing.
+        settled, token, log_prob = _when_any(
+            truncates,
+            lambda: _draw_from_candidates(scaled, block_maxima, uniforms, top_p, top_k),
+        )
+        settled = settled & truncates
+        _, other_token, other_log_prob = _when_any(
+            ~settled, lambda: _draw_from_all(scaled, uniforms, top_p, top_k, truncates & ~settled)
+        )
+        token = jnp.where(settled, token, other_token)
+        log_prob = jnp.where(settled, log_prob, other_log_prob)
+        chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
+        return Sampled(token, chosen - raw_normaliser, jnp.where(greedy, 0.0, log_prob))
+
+
+# What a way of drawing returns: whether a row was settled [R], its token [R], its log-prob [R].
+_Draw = tuple[jax.Array, jax.Array, jax.Array]
+
+
+def _when_any(wanted: jax.Array, draw: Callable[[], _Draw]) -> _Draw:
+    rows = wanted.shape
+    nothing = (jnp.zeros(rows, bool), jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32))
+    return jax.lax.cond(jnp.any(wanted), draw, lambda: nothing)
+
+
+def _in_blocks(logits: jax.Array) -> jax.Array:
+    """Logits [R, V] as [R, N, b], filled up with -inf where V is not a multiple of the block."""
+    rows, vocabulary = logits.shape
+    padding = -vocabulary % BLOCK
+    if padding:
+        logits = jnp.pad(logits, ((0, 0), (0, padding)), constant_values=-jnp.inf)
+    return logits.reshape(rows, -1, BLOCK)
+
+
+def _draw_from_candidates(
+    scaled: jax.Array,
+    block_maxima: jax.Array,
+    uniforms: jax.Array,
+    top_p: jax.Array,
+    top_k: jax.Array,
+) -> _Draw:
+    """Draw among the most probable tokens; settled where they hold all that is to be kept.
+
+    With masses .5 .3 .1 .1 and top-p 0.7, the mass *before* each token is 0 .5 .8 .9: the tokens
+    that begin below .7 are kept, the first two.
+    """
+    rows, num_blocks, block = scaled.shape
+    pool, first = scaled.reshape(rows, -1), None
+    if num_blocks > CANDIDATES:
+        # The C largest numbers lie in the C blocks with the largest maxima.
+        first = jax.lax.top_k(block_maxima, CANDIDATES)[1]  # [R, C]
+        pool = jnp.take_along_axis(scaled, first[..., None], axis=1).reshape(rows, -1)
+    values, places = jax.lax.top_k(pool, CANDIDATES)  # [R, C], most probable first
+    tokens = places
+    if first is not None:
+        tokens = jnp.take_along_axis(first, places // block, axis=1) * block + places % block
+
+    masses = jnp.exp(values)
+    rank = jnp.arange(CANDIDATES)
+    in_top_k = (top_k[:, None] == 0) | (rank < top_k[:, None])
+    held = jnp.sum(jnp.where(in_top_k, masses, 0.0), axis=-1)  # [R]
+    everything = jnp.where(top_k > 0, held, jnp.sum(jnp.exp(scaled), axis=(1, 2)))
+    wanted = jnp.where(top_p < 1.0, top_p * everything, jnp.inf)
+    up_to = jnp.cumsum(masses, axis=-1)
+    kept = in_top_k & (up_to - masses < wanted[:, None])
+    settled = jnp.where(top_k > 0, top_k <= CANDIDATES, up_to[:, -1] >= wanted)
+    # A vocabulary smaller than the candidates has padding among them, and nothing outside.
+    settled |= scaled.shape[1] * block <= CANDIDATES
+
+    index, mass = _invert(jnp.where(kept, masses, 0.0), uniforms)
+    chosen = jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]
+    token = jnp.take_along_axis(tokens, index[:, None], axis=-1)[:, 0].astype(jnp.int32)
+    return settled, token, chosen - jnp.log(mass)
+
+
+def _draw_from_all(
+    scaled: jax.Array,
+    uniforms: jax.Array,
+    top_p: jax.Array,
+    top_k: jax.Array,
+    truncates: jax.Array,
+) -> _Draw:
+    """Draw from the whole vocabulary, cut at an exact threshold in the rows that ask for it."""
+    rows, _, block = scaled.shape
+    threshold = jax.lax.cond(
+        jnp.any(truncates),
+        lambda: jnp.where(truncates, _exact_threshold(scaled, top_p, top_k), -jnp.inf),
+        lambda: jnp.full((rows,), -jnp.inf),
+    )[:, None]
+    masses = jnp.where(scaled >= threshold[..., None], jnp.exp(scaled), 0.0)
+    block_masses = jnp.sum(masses, axis=-1)  # [R, N]
+    chosen_block, mass = _invert(block_masses, uniforms)
+    before = jnp.sum(
+        jnp.where(jnp.arange(block_masses.shape[1]) < chosen_block[:, None], block_masses, 0.0),
+        axis=-1,
+    )
+    inside = jnp.take_along_axis(scaled, chosen_block[:, None, None], axis=1)[:, 0]  # [R, b]
+    inside_masses = jnp.where(inside >= threshold, jnp.exp(inside), 0.0)
+    own = jnp.take_along_axis(block_masses, chosen_block[:, None], axis=-1)[:, 0]
+    index, _ = _invert(inside_masses, (uniforms * mass - before) / own)
+    chosen = jnp.take_along_axis(inside, index[:, None], axis=-1)[:, 0]
+    token = (chosen_block * block + index).astype(jnp.int32)
+    return jnp.ones((rows,), bool), token, chosen - jnp.log(mass)
+
+
+def _invert(masses: jax.Array, uniforms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where the cumulative mass passes ``uniform * total``: index int32 [R], total [R].
+
+    Never an entry without mass, whatever the rounding of the sums.
+
+    >>> masses = jnp.array([[1.0, 0.0, 3.0, 0.0]] * 3)
+    >>> _invert(masses, jnp.array([0.0, 0.25, 1.0]))[0].tolist()
+    [0, 2, 2]
+    """
+    up_to = jnp.cumsum(masses, axis=-1)
+    total = up_to[:, -1]
+    passed = up_to > (uniforms * total)[:, None]
+    entries = jnp.arange(masses.shape[-1], dtype=jnp.int32)
+    last = jnp.max(jnp.where(masses > 0.0, entries, 0), axis=-1)
+    first_passed = jnp.argmax(passed & (masses > 0.0), axis=-1).astype(jnp.int32)
+    return jnp.where(jnp.any(passed, axis=-1), first_passed, last), total
+
+
+def _exact_threshold(scaled: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array:
+    """The smallest logit that top-k and then top-p keep, float32 [R], for any distribution.
+
+    Distances below the most probable token are not negative, and floats that are not negative
+    are ordered like their bits: 31 steps of a binary search over the bits end at the exact one.
+    """
+    distance = -scaled  # [R, N, b]
+    bits = jax.lax.bitcast_convert_type(jnp.maximum(distance, 0.0), jnp.int32)
+    masses = jnp.exp(scaled)
+    rows = scaled.shape[0]
+
+    def smallest(enough: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        """The smallest bits [R] for which ``enough`` (monotone) holds; it holds at infinity."""
+
+        def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            low, high = ends
+            middle = low + (high - low) // 2
+            fits = enough(middle)
+            return jnp.where(fits, low, middle + 1), jnp.where(fits, middle, high)
+
+        infinity = jax.lax.bitcast_convert_type(jnp.float32(jnp.inf), jnp.int32)
+        ends = (jnp.zeros((rows,), jnp.int32), jnp.full((rows,), infinity))
+        return jax.lax.fori_loop(0, 31, halve, ends)[1]
+
+    def within(bound: jax.Array) -> jax.Array:
+        return bits <= bound[:, None, None]
+
+    everything = jnp.iinfo(jnp.int32).max
+    k_bound = smallest(lambda bound: jnp.sum(within(bound), axis=(1, 2)) >= top_k)
+    k_bound = jnp.where(top_k > 0, k_bound, everything)
+
+    def mass(bound: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(within(bound), masses, 0.0), axis=(1, 2))
+
+    wanted = top_p * mass(k_bound)
+    p_bound = smallest(lambda bound: mass(bound) >= wanted)
+    p_bound = jnp.where(top_p < 1.0, p_bound, everything)
+    bound = jnp.minimum(k_bound, p_bound)
+    cut = -jax.lax.bitcast_convert_type(bound, jnp.float32)
+    return jnp.where(bound == everything, -jnp.inf, cut)
