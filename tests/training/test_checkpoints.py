@@ -1,0 +1,133 @@
+"""A run goes on from its last whole checkpoint, and from no other."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from configs.base import get_config
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.training.checkpoints import Checkpoints, differing_fields
+
+
+def state_of(step: int):
+    return {"weights": jnp.full((8, 4), float(step)), "step": jnp.int32(step)}
+
+
+def evaluated(score: float):
+    return {"evaluation/toy/pass_at_1": score, "seconds/total": 100.0}
+
+
+def test_what_was_saved_comes_back_with_its_meta(tmp_path):
+    config = get_config()
+    with Checkpoints(tmp_path, config) as checkpoints:
+        assert checkpoints.restore(state_of(0)) is None
+        checkpoints.save(3, state_of(3), {"step": 3, "beta0": 1e4})
+    with Checkpoints(tmp_path, config) as checkpoints:
+        state, meta = checkpoints.restore(state_of(0))
+    assert meta == {"step": 3, "beta0": 1e4}
+    np.testing.assert_array_equal(state["weights"], 3.0)
+    assert int(state["step"]) == 3
+
+
+def test_donating_a_state_right_after_saving_it_does_not_change_the_checkpoint(tmp_path):
+    overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
+    state = jax.random.normal(jax.random.key(0), (1 << 20,))
+    expected = np.array(state)
+    with Checkpoints(tmp_path, get_config()) as checkpoints:
+        checkpoints.save(1, {"weights": state}, {})
+        overwrite(state).block_until_ready()
+        checkpoints.wait()
+        restored, _ = checkpoints.restore({"weights": jnp.zeros(1 << 20)})
+    np.testing.assert_array_equal(restored["weights"], expected)
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    config = get_config()
+    config.checkpoint.keep = 2
+    with Checkpoints(tmp_path, config) as checkpoints:
+        for step, metrics in enumerate([evaluated(0.2), evaluated(0.9), {}, evaluated(0.5), {}]):
+            checkpoints.save(step, state_of(step), {}, metrics=metrics)
+        checkpoints.wait()
+        assert checkpoints.steps == [1, 3, 4]
+
+
+def test_another_config_is_refused_with_the_fields_that_differ(tmp_path):
+    config = get_config()
+    with Checkpoints(tmp_path, config) as checkpoints:
+        checkpoints.save(1, state_of(1), {})
+    config.grpo.clip_low = 0.3
+    config.mesh.fsdp = 4
+    config.execution.workers = 7
+    with Checkpoints(tmp_path, config) as checkpoints:
+        with pytest.raises(UserError) as error:
+            checkpoints.restore(state_of(0))
+    assert "config.grpo.clip_low: 0.2 then, 0.3 now" in str(error.value)
+    assert "mesh" not in str(error.value) and "workers" not in str(error.value)
+
+
+def test_a_field_that_one_config_lacks_differs():
+    assert differing_fields({"a": {"b": 1}}, {"a": {}}) == ["config.a.b: 1 then, 'absent' now"]
+
+
+def test_a_missing_step_is_named_with_those_there_are(tmp_path):
+    with Checkpoints(tmp_path, get_config()) as checkpoints:
+        checkpoints.save(2, state_of(2), {})
+        with pytest.raises(UserError, match="no checkpoint of step 7; there are 2"):
+            checkpoints.restore(state_of(0), step=7)
+
+
+def test_a_described_state_restores_onto_the_mesh_it_names(tmp_path):
+    mesh = Mesh(np.array(jax.devices()[:1]), ("fsdp",))
+    layout = NamedSharding(mesh, PartitionSpec("fsdp"))
+    target = {
+        "weights": jax.ShapeDtypeStruct((8, 4), jnp.float32, sharding=layout),
+        "step": jax.ShapeDtypeStruct((), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec())),
+    }
+    with Checkpoints(tmp_path, get_config()) as checkpoints:
+        checkpoints.save(1, state_of(1), {})
+        state, _ = checkpoints.restore(target)
+    assert state["weights"].sharding == layout
+
+
+SAVES_FOREVER = """
+import sys, jax.numpy as jnp
+from configs.base import get_config
+from zerocoder_jax.training.checkpoints import Checkpoints
+with Checkpoints(sys.argv[1], get_config()) as checkpoints:
+    for step in range(1, 10_000):
+        state = {"weights": jnp.full((1 << 18,), float(step)), "step": jnp.int32(step)}
+        checkpoints.save(step, state, {"step": step})
+        print(step, flush=True)
+"""
+
+
+def test_a_checkpoint_being_written_when_the_process_is_killed_is_never_chosen(
+    tmp_path, repository
+):
+    random = np.random.default_rng(0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SAVES_FOREVER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=repository,
+    )
+    for _ in range(int(random.integers(3, 8))):
+        begun = int(process.stdout.readline())
+    # Somewhere within the writing of the next ones.
+    time.sleep(float(random.uniform(0, 0.1)))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    target = {"weights": jnp.zeros(1 << 18), "step": jnp.int32(0)}
+    with Checkpoints(tmp_path, get_config()) as checkpoints:
+        state, meta = checkpoints.restore(target)
+    # The one before the last begun is whole: saving waits for the one before.
+    assert meta["step"] >= begun - 1
+    assert int(state["step"]) == meta["step"]
+    np.testing.assert_array_equal(state["weights"], float(meta["step"]))

@@ -1,0 +1,142 @@
+"""What reaches metrics.jsonl, TensorBoard and the terminal, and what a resumed run does to it."""
+
+import io
+import json
+import math
+import re
+import sys
+
+import numpy as np
+import pytest
+import rich.console
+from tensorboardX.proto import event_pb2
+
+from configs.base import get_config
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.training.metrics import MetricWriters, Progress, duration
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def tensorboard_scalars(directory):
+    """(step, tag) -> value of every event file, read from TFRecord frames."""
+    scalars = {}
+    for path in sorted(directory.glob("events.*")):
+        data, offset = path.read_bytes(), 0
+        while offset < len(data):
+            length = int.from_bytes(data[offset : offset + 8], "little")
+            event = event_pb2.Event.FromString(data[offset + 12 : offset + 12 + length])
+            offset += 12 + length + 4
+            for value in event.summary.value:
+                scalars[event.step, value.tag] = value.simple_value
+    return scalars
+
+
+def test_a_step_is_one_line_and_is_there_at_once(tmp_path):
+    with MetricWriters(tmp_path, get_config()) as writers:
+        writers.write(0, {"coder/reward": np.float32(0.5), "role": "coder"})
+        assert lines_of(tmp_path / "metrics.jsonl") == [
+            {"step": 0, "coder/reward": 0.5, "role": "coder"}
+        ]
+        writers.write(1, {"coder/reward": 1, "execution/unavailable": None})
+    assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def test_a_number_that_is_not_finite_stays_valid_json(tmp_path):
+    with MetricWriters(tmp_path, get_config()) as writers:
+        writers.write(0, {"policy/loss": float("nan"), "policy/kl": np.float32(np.inf)})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
+        "step": 0,
+        "policy/loss": None,
+        "policy/kl": None,
+    }
+    scalars = tensorboard_scalars(tmp_path / "tensorboard")
+    assert math.isnan(scalars[0, "policy/loss"]) and math.isinf(scalars[0, "policy/kl"])
+
+
+def test_tensorboard_gets_every_number_and_no_text(tmp_path):
+    with MetricWriters(tmp_path, get_config()) as writers:
+        writers.write(7, {"coder/reward": 0.25, "role": "coder", "seconds/total": np.int32(3)})
+    assert tensorboard_scalars(tmp_path / "tensorboard") == {
+        (7, "coder/reward"): 0.25,
+        (7, "seconds/total"): 3.0,
+    }
+
+
+def test_resuming_drops_the_lines_of_steps_that_are_made_again(tmp_path):
+    with MetricWriters(tmp_path, get_config()) as writers:
+        for step in range(5):
+            writers.write(step, {"coder/reward": 0.0})
+    path = tmp_path / "metrics.jsonl"
+    with path.open("a") as file:
+        file.write('{"step": 5, "coder/rew')
+    with MetricWriters(tmp_path, get_config(), first_step=3) as writers:
+        assert [line["step"] for line in lines_of(path)] == [0, 1, 2]
+        writers.write(3, {"coder/reward": 1.0})
+    assert lines_of(path)[-1] == {"step": 3, "coder/reward": 1.0}
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_run_that_begins_anew_keeps_no_line_of_the_old_one(tmp_path):
+    with MetricWriters(tmp_path, get_config()) as writers:
+        writers.write(0, {"coder/reward": 0.0})
+    with MetricWriters(tmp_path, get_config()):
+        assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_a_missing_wandb_names_the_field_and_leaves_the_lines_alone(tmp_path, monkeypatch):
+    with MetricWriters(tmp_path, get_config()) as writers:
+        writers.write(0, {"coder/reward": 0.5})
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = get_config()
+    config.logging.wandb_project = "zerocoder"
+    with pytest.raises(UserError, match=r"config\.logging\.wandb_project.*pip install"):
+        MetricWriters(tmp_path, config)
+    assert len(lines_of(tmp_path / "metrics.jsonl")) == 1
+
+
+METRICS = {
+    "role": "coder",
+    "coder/reward": 0.4123,
+    "tester/reward": 0.7,
+    "matrix/pass_rate": np.float32(0.25),
+}
+
+
+def test_without_a_terminal_a_step_is_one_plain_line():
+    output = io.StringIO()
+    with Progress(3, console=rich.console.Console(file=output, width=40)) as progress:
+        for step in range(3):
+            progress.phase("rollout")
+            progress.finish(step, METRICS)
+        progress.say("report: [bold]/tmp/run[/bold]/report.html")
+    lines = output.getvalue().splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(
+        r"step 1/3  coder   coder 0\.412  tester 0\.700  pass rate 0\.250  \d+\.\d s  0 s left",
+        lines[0],
+    )
+    assert lines[3] == "report: [bold]/tmp/run[/bold]/report.html"
+    assert "\x1b" not in output.getvalue()
+
+
+def test_on_a_terminal_the_line_shows_phase_and_figures():
+    output = io.StringIO()
+    console = rich.console.Console(file=output, force_terminal=True, width=140)
+    with Progress(3, first_step=1, console=console) as progress:
+        progress.finish(1, METRICS)
+        progress.phase("execution")
+        progress._display.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
+    assert re.search(r"step 2/3 .*execution +coder 0\.412  tester 0\.700  pass rate 0\.250", shown)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (300, "5 min"), (5399, "1 h 30 min"), (12000, "3 h 20 min")],
+)
+def test_durations_read_as_people_say_them(seconds, words):
+    assert duration(seconds) == words

@@ -1,0 +1,161 @@
+"""A run that is killed, or asked to stop, goes on as if nothing had happened."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from zerocoder_jax.configuration import load_config
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.problems import read_problems
+from zerocoder_jax.training.coevolution import CoEvolution
+
+# Figures that say how long something took or where, not what came out.
+MACHINE = ("seconds/", "time", "memory/", "rollout/tokens_per_second", "execution/", "recompil")
+SMALL = (
+    "--config.steps=5",
+    "--config.problems.per_step=4",
+    "--config.rollout.solutions=4",
+    "--config.rollout.tests=4",
+    "--config.rollout.max_new_tokens=32",
+    "--config.evaluation.benchmarks=",
+    "--config.execution.workers=2",
+    "--config.logging.report_every=0",
+)
+
+
+def start(repository: Path, workdir: Path, *extra: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "launch/train.py", "--config=configs/toy.py:dynamic_b4"]
+    return subprocess.Popen(
+        [*command, f"--workdir={workdir}", *SMALL, *extra],
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    return output
+
+
+def lines(workdir: Path) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def outcome(workdir: Path) -> list[dict]:
+    """What came out of each step, without what the machine did meanwhile."""
+    return [
+        {k: v for k, v in line.items() if not any(word in k for word in MACHINE)}
+        for line in lines(workdir)
+    ]
+
+
+def wait_for_steps(process: subprocess.Popen[str], workdir: Path, steps: int) -> None:
+    deadline = time.monotonic() + 240
+    while len(lines(workdir)) < steps:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no step finished in time"
+        time.sleep(0.02)
+
+
+def test_a_killed_run_ends_like_one_that_was_never_interrupted(
+    repository: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(repository, whole))
+    for steps in (1, 3):
+        process = start(repository, killed)
+        wait_for_steps(process, killed, steps)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    finish(start(repository, killed))
+    assert [line["step"] for line in lines(killed)] == [0, 1, 2, 3, 4]
+    assert outcome(killed) == outcome(whole)
+    for step in range(5):
+        name = f"rollouts/step_{step:06d}.jsonl"
+        assert (killed / name).read_text() == (whole / name).read_text()
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(repository: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    process = start(repository, workdir, "--config.checkpoint.every=100")
+    wait_for_steps(process, workdir, 2)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process, code=143)
+    assert "the same command goes on" in output
+    done = len(lines(workdir))
+    assert done >= 2
+    finish(start(repository, workdir, "--config.checkpoint.every=100"))
+    assert [line["step"] for line in lines(workdir)] == [0, 1, 2, 3, 4]
+
+
+def test_a_run_does_not_go_on_with_other_problems(repository: Path, tmp_path: Path) -> None:
+    config = load_config(
+        f"{repository}/configs/toy.py", [*SMALL, "--config.steps=2", "--config.checkpoint.every=1"]
+    )
+    problems = read_problems("toy:train", limit=24)
+    CoEvolution(config, tmp_path, problems).run()
+    # As if a rank filter had appeared since.
+    with pytest.raises(UserError, match="other problems"):
+        CoEvolution(config, tmp_path, problems[:-1]).run()
+
+
+@pytest.mark.endurance
+def test_twenty_kills_at_random_moments_change_nothing(repository: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    longer = "--config.steps=12"
+    began = time.monotonic()
+    finish(start(repository, whole, longer))
+    duration = time.monotonic() - began
+    moments = random.Random(0)
+    for kill in range(20):
+        process = start(repository, killed, longer)
+        # From the first import to a few steps on, so that every stage of a step is hit.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moments.uniform(0, duration))
+        print(f"kill {kill + 1}: {len(lines(killed))} of 12 steps done", flush=True)
+        if process.poll() == 0:
+            # It was done: from the start again.
+            assert outcome(killed) == outcome(whole)
+            shutil.rmtree(killed)
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    finish(start(repository, killed, longer))
+    assert outcome(killed) == outcome(whole)
+
+
+@pytest.mark.endurance
+def test_a_run_goes_on_with_another_mesh(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, moved = tmp_path / "whole", tmp_path / "moved"
+    finish(start(repository, whole))
+    process = start(repository, moved)
+    wait_for_steps(process, moved, 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    finish(start(repository, moved, "--config.mesh.fsdp=2", "--config.mesh.data=2"))
+    for ours, theirs in zip(outcome(moved), outcome(whole), strict=True):
+        numbers = {name for name, value in theirs.items() if isinstance(value, float)}
+        # Rows lie elsewhere on another mesh.
+        numbers -= {"rollout/wasted_rows", "rollout/read_ratio"}
+        for name in numbers:
+            assert ours[name] == pytest.approx(theirs[name], abs=1e-4, nan_ok=True), name

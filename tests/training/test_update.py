@@ -1,0 +1,286 @@
+"""However sequences are cut into micro-batches, the update is the plain one."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs.base import get_config
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.parallel import make_mesh
+from zerocoder_jax.policy import PolicyConfig, forward, init_policy, vocabulary_logits
+from zerocoder_jax.training.batches import BatchShapes, micro_batches, minibatches
+from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence
+from zerocoder_jax.training.update_programs import attention_for
+
+POLICY = PolicyConfig(
+    vocab_size=48,
+    hidden_size=16,
+    intermediate_size=24,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=4,
+    qkv_bias=True,
+    tie_embeddings=True,
+)
+
+
+def small_config():
+    config = get_config()
+    config.policy.compute_dtype = config.policy.reference_dtype = "float32"
+    config.rollout.max_prompt_tokens = config.rollout.max_new_tokens = 8
+    config.training.length_buckets = (8, 16)
+    config.training.micro_batch_tokens = 32
+    config.training.log_prob_chunk = 5
+    config.problems.per_step = 1
+    config.grpo.kl_coefficient = 0.1
+    config.optimizer.learning_rate = 1e-2
+    return config
+
+
+def sequences(count: int = 7, seed: int = 0) -> list[TrainingSequence]:
+    random = np.random.default_rng(seed)
+
+    def sequence() -> TrainingSequence:
+        prompt, response = random.integers(1, 9, size=2)
+        return TrainingSequence(
+            prompt=random.integers(0, 48, prompt, dtype=np.int32),
+            response=random.integers(0, 48, response, dtype=np.int32),
+            advantage=float(random.normal()),
+            rollout_log_probs=-4 * random.random(response, dtype=np.float32),
+        )
+
+    return [sequence() for _ in range(count)]
+
+
+def new_update(config):
+    update = PolicyUpdate(
+        init_policy(POLICY, jax.random.key(0), "float32"), config, make_mesh(config.mesh)
+    )
+    return update, update.init(init_policy(POLICY, jax.random.key(0), "float32").params)
+
+
+def weights(state) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])
+
+
+def after_one_update(config, batch):
+    update, state = new_update(config)
+    state, metrics = update(state, batch)
+    return weights(state), metrics
+
+
+def plain_log_probs(policy, params, sequence):
+    """One sequence at a time, without padding, all logits there."""
+    tokens = np.concatenate([sequence.prompt, sequence.response])[None]
+    hidden = forward(
+        policy.graphdef,
+        params,
+        tokens,
+        np.arange(tokens.shape[1])[None],
+        np.ones(tokens.shape, bool),
+    )
+    log_softmax = jax.nn.log_softmax(vocabulary_logits(params, hidden[0, sequence.predictions]))
+    return log_softmax[np.arange(len(sequence.response)), sequence.response]
+
+
+def test_one_update_is_adamw_on_the_plain_gradient():
+    config, batch = small_config(), sequences()
+    policy = init_policy(POLICY, jax.random.key(0), "float32")
+    tokens = sum(len(one.response) for one in batch)
+
+    def loss(params):
+        total = 0.0
+        for one in batch:
+            log_probs = plain_log_probs(policy, params, one)
+            reference = jax.lax.stop_gradient(log_probs)
+            ratio = jnp.exp(log_probs - reference)
+            difference = reference - log_probs
+            kl = jnp.exp(difference) - difference - 1
+            total += jnp.sum(-ratio * one.advantage + 0.1 * kl)
+        return total / tokens
+
+    gradient = jax.jit(jax.grad(loss))(policy.params)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(1e-2, b2=0.999, weight_decay=0.01)
+    )
+    change, _ = optimizer.update(gradient, optimizer.init(policy.params), policy.params)
+
+    update, state = new_update(config)
+    state, metrics = update(state, batch)
+    assert metrics["policy/gradient_norm"] == pytest.approx(
+        float(optax.tree.norm(gradient)), rel=1e-5
+    )
+    assert metrics["policy/loss"] == pytest.approx(float(loss(policy.params)), abs=1e-6)
+    # Adam's first step is the gradient's sign, so only entries above rounding can be compared.
+    for ours, before, step, slope in zip(
+        *map(jax.tree.leaves, (state.params, policy.params, change, gradient))
+    ):
+        clear = np.abs(slope) > 1e-6
+        np.testing.assert_allclose(ours[clear], (before + step)[clear], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("length_buckets", (16,)),
+        ("micro_batch_tokens", 16),
+        ("micro_batch_tokens", 1024),
+        ("log_prob_chunk", 64),
+        ("remat", "minimal"),
+    ],
+)
+def test_shapes_and_memory_settings_do_not_change_the_update(field, value):
+    config = small_config()
+    config.optimizer.epsilon = 1e-3
+    expected, metrics = after_one_update(config, sequences())
+    with config.unlocked():
+        config.training[field] = value
+    found, other_metrics = after_one_update(config, sequences())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for name in metrics.keys() - {"policy/recompilations"}:
+        assert other_metrics[name] == pytest.approx(metrics[name], rel=1e-4, abs=1e-5), name
+
+
+def test_the_second_call_compiles_nothing():
+    update, state = new_update(small_config())
+    state, first = update(state, sequences())
+    _, second = update(state, sequences())
+    assert first["policy/recompilations"] > 0
+    assert second["policy/recompilations"] == 0
+
+
+def test_the_state_is_donated():
+    update, state = new_update(small_config())
+    update(state, sequences())
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_a_sequence_without_advantage_costs_nothing_where_there_is_no_kl():
+    config = small_config()
+    config.grpo.kl_coefficient = 0.0
+    idle = [dataclasses.replace(one, advantage=0.0) for one in sequences(4, seed=1)]
+    update, state = new_update(config)
+    assert len(update._contributing(sequences() + idle)) == len(sequences())
+    before = weights(state)
+    state, metrics = update(state, idle)
+    assert metrics["policy/gradient_norm"] == 0.0
+    np.testing.assert_allclose(weights(state), before * (1 - 1e-2 * 0.01), rtol=1e-5)
+
+
+def test_no_sequences_make_no_update():
+    update, state = new_update(small_config())
+    before = weights(state)
+    state, metrics = update(state, [])
+    np.testing.assert_array_equal(weights(state), before)
+    assert metrics["policy/tokens"] == 0
+
+
+def test_several_minibatches_measure_the_clip_against_the_policy_that_sampled():
+    config = small_config()
+    config.grpo.minibatches, config.grpo.epochs = 2, 3
+    config.optimizer.learning_rate = 0.1
+    update, state = new_update(config)
+    state, metrics = update(state, sequences())
+    assert int(state.step) == 6
+    assert metrics["policy/clip_fraction"] > 0
+    assert metrics["policy/kl"] > 0
+
+
+def test_adapters_leave_the_weights_alone_and_are_merged_for_the_rollout():
+    config = small_config()
+    config.policy.lora.rank = 2
+    update, state = new_update(config)
+    base = jax.tree.map(np.array, update.policy_params(state))
+    assert set(state.params) == {"layers"}
+    for _ in range(2):
+        state, metrics = update(state, sequences())
+    merged = update.policy_params(state)
+    np.testing.assert_array_equal(merged["embedding"]["table"], base["embedding"]["table"])
+    kernel = merged["layers"]["mlp"]["up"]["kernel"]
+    assert np.abs(kernel - base["layers"]["mlp"]["up"]["kernel"]).max() > 1e-5
+    assert metrics["policy/kl"] > 0
+
+
+@pytest.mark.parametrize("changes", [{"name": "adafactor"}, {"first_moment_dtype": "bfloat16"}])
+def test_the_other_optimizers_train_too(changes):
+    config = small_config()
+    config.optimizer.update(changes)
+    update, state = new_update(config)
+    losses = []
+    for _ in range(4):
+        state, metrics = update(state, sequences())
+        losses.append(metrics["policy/loss"])
+    before, after = new_update(config)[1], state
+    assert not np.allclose(weights(before), weights(after))
+
+
+def test_an_unknown_optimizer_is_refused():
+    config = small_config()
+    config.optimizer.name = "sgd"
+    with pytest.raises(UserError, match=r"config.optimizer.name is 'sgd'"):
+        new_update(config)
+
+
+def test_buckets_shorter_than_what_a_rollout_may_bring_are_refused():
+    config = small_config()
+    config.rollout.max_new_tokens = 100
+    with pytest.raises(UserError, match="may have 108 tokens"):
+        new_update(config)
+
+
+def test_micro_batches_hold_every_sequence_once_and_fill_up_with_shorter_ones():
+    batch = sequences(11, seed=3)
+    shapes = BatchShapes(lengths=(4, 8, 16), tokens=16, shards=2, sequences=11)
+    cut = list(micro_batches(batch, shapes))
+    indices = [i for rows, _ in cut for i in rows if i is not None]
+    assert sorted(indices) == list(range(11))
+    assert all(None not in rows for rows, _ in cut[:-1])
+    for rows, micro_batch in cut:
+        count, length = micro_batch.tokens.shape
+        assert length in shapes.lengths and count == shapes.rows(length) == len(rows)
+        for row, index in enumerate(rows):
+            if index is None:
+                assert not micro_batch.mask[row].any()
+                continue
+            one = batch[index]
+            np.testing.assert_array_equal(
+                micro_batch.targets[row][micro_batch.response[row]], one.response
+            )
+            np.testing.assert_array_equal(
+                micro_batch.rollout_log_probs[row][micro_batch.response[row]],
+                one.rollout_log_probs,
+            )
+            assert micro_batch.mask[row].sum() == one.length
+
+
+def test_minibatches_share_out_every_sequence():
+    batch = sequences(7)
+    parts = minibatches(batch, 3, seed=(0, 1))
+    assert sorted(len(part) for part in parts) == [2, 2, 3]
+    assert {id(one) for part in parts for one in part} == {id(one) for one in batch}
+    assert len(minibatches(batch[:2], 3, seed=(0, 1))) == 2
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "head_dim", "length", "expected"),
+    [
+        ("cpu", "float32", 64, 512, "xla"),
+        ("gpu", "bfloat16", 128, 512, "cudnn"),
+        ("gpu", "float32", 128, 512, "xla"),
+        ("gpu", "bfloat16", 256, 512, "xla"),
+        ("tpu", "bfloat16", 128, 512, "splash"),
+        ("tpu", "bfloat16", 128, 96, "xla"),
+    ],
+)
+def test_auto_takes_flash_attention_where_there_is_a_kernel(
+    platform, dtype, head_dim, length, expected
+):
+    chosen = attention_for(
+        "auto", platform=platform, compute_dtype=dtype, head_dim=head_dim, length=length
+    )
+    assert chosen == expected

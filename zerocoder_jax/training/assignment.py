@@ -1,0 +1,129 @@
+"""Which reward each sample gets: the consensus's, a label's, or a baseline's.
+
+The formulas are in ``rewards.py``; here is who they are applied to and with which evidence.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from zerocoder_jax.execution import MutationResult, Pool, Status
+from zerocoder_jax.training.judging import Judged
+from zerocoder_jax.training.problem_order import problem_number
+from zerocoder_jax.training.rewards import (
+    coder_reward,
+    draw_proxy,
+    mutation_scores,
+    tested_coder_reward,
+    tester_reward,
+)
+
+
+def reward_solutions(judged: Sequence[Judged], config: Any) -> None:
+    """Give every solution its reward, on the Coder's turns."""
+    for one in judged:
+        samples = one.samples
+        if one.supervised:
+            assert samples.correct is not None
+            one.rewards = samples.correct.astype(np.float32)
+        elif config.method == "coevolution":
+            one.rewards = coder_reward(
+                one.selected_solutions,
+                abstained=one.abstained,
+                confidence=one.confidence,
+                confidence_weighted=config.reward.confidence_weighted,
+            )
+        else:
+            # The baselines believe every test: a solution is good when it passes all of them.
+            one.rewards = tested_coder_reward(samples.passing, one.solution_mask, one.test_mask)
+        one.reward_mask = ~(samples.statuses == Status.UNAVAILABLE).any(axis=1)
+
+
+def reward_tests(
+    judged: Sequence[Judged], pool: Pool, config: Any, *, step: int, weight: float
+) -> None:
+    """Give every test its reward, on the Tester's turns: agreement, and mutants killed.
+
+    Args:
+      weight: the curriculum's weight of the mutation term at this step.
+    """
+    waiting: list[tuple[Judged, Future[MutationResult]]] = []
+    for one in judged:
+        proxy = _choose_proxy(one, step, config.seed)
+        if proxy is None:
+            continue
+        problem = one.samples.problem
+        tests = [sample.parsed for sample in one.samples.tests]
+        if config.reward.mutation:
+            seed = config.seed + step + problem_number(problem)
+            limit = config.mutation.limit or None
+            waiting.append((one, pool.submit_mutation(problem, proxy, tests, limit, seed)))
+        elif one.agrees is None:
+            one.agrees = pool.passing_matrix(problem, [proxy], tests)[0] == Status.PASSED
+    mutations = [(one, future.result()) for one, future in waiting]
+    if not config.reward.gated:
+        mutations = _with_failing_tests(mutations, pool)
+    for one, one.mutation in mutations:
+        one.mutation_score = mutation_scores(one.mutation.killed, one.mutation.valid)
+        if one.agrees is None:
+            one.agrees = one.mutation.original == Status.PASSED
+    for one in judged:
+        _reward_tests_of(one, config.reward, weight)
+
+
+def _with_failing_tests(
+    mutations: Sequence[tuple[Judged, MutationResult]], pool: Pool
+) -> list[tuple[Judged, MutationResult]]:
+    """Run the tests that fail on the proxy on its mutants too: ungated, they kill as well."""
+    running = []
+    for one, mutation in mutations:
+        tests = [sample.parsed for sample in one.samples.tests]
+        failing = [tests[j] for j in mutation.failing]
+        matrix = pool.submit_matrix(one.samples.problem, mutation.mutants, failing)
+        running.append((one, mutation, matrix))
+    completed = []
+    for one, mutation, matrix in running:
+        statuses = mutation.statuses.copy()
+        statuses[:, mutation.failing] = matrix.result()
+        completed.append((one, dataclasses.replace(mutation, statuses=statuses)))
+    return completed
+
+
+def _choose_proxy(one: Judged, step: int, seed: int) -> str | None:
+    """Source of the program that judges the tests; None where there is none to believe.
+
+    A sampled proxy's agreement is already in the matrix; a reference solution has no row there.
+    """
+    samples = one.samples
+    if one.supervised:
+        return samples.problem.reference_solution
+    if one.abstained:
+        return None
+    number = problem_number(samples.problem)
+    one.proxy = draw_proxy(one.selected_solutions, seed=seed, step=step, problem=number)
+    if one.proxy is None:
+        return None
+    one.agrees = samples.passing[one.proxy]
+    return samples.solutions[one.proxy].parsed
+
+
+def _reward_tests_of(one: Judged, reward: Any, weight: float) -> None:
+    tests = one.samples.tests
+    parsed = np.array([sample.parsed is not None for sample in tests], bool)
+    nothing = np.zeros(len(tests), np.float32)
+    one.rewards = tester_reward(
+        parsed if one.agrees is None else one.agrees,
+        nothing if one.mutation_score is None else one.mutation_score,
+        parsed,
+        weight,
+        form=reward.tester_form,
+        gated=reward.gated,
+        format_penalty=reward.format_penalty,
+        # No consensus is no evidence for or against any test: the whole group gets nothing.
+        abstained=one.agrees is None,
+    )
+    # A test that the verifier could not judge has no reward; an unparsable one has its penalty.
+    one.reward_mask = one.test_mask | ~parsed

@@ -1,0 +1,388 @@
+"""The co-evolution loop: draw, roll out, execute, select, reward, update, record.
+
+One policy plays both roles. Each step samples solutions and tests, runs every solution against
+every test, finds the consensus, rewards the role whose turn it is and updates the policy by GRPO
+(arXiv 2604.07864). ``CoEvolution._step`` is that sentence as code; each of its stations is one
+file of this package.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.execution import Pool, open_pool
+from zerocoder_jax.parallel import make_mesh
+from zerocoder_jax.parallel.hosts import exchange
+from zerocoder_jax.policy import load_policy
+from zerocoder_jax.problems import Problem, Test, without_labels
+from zerocoder_jax.rollout import RolloutEngine, SamplingSettings
+from zerocoder_jax.training.assignment import reward_solutions, reward_tests
+from zerocoder_jax.training.checkpoints import Checkpoints
+from zerocoder_jax.training.grpo import group_advantages, informative_groups
+from zerocoder_jax.training.judging import Judged, calibrate, judge
+from zerocoder_jax.training.memory import memory_metrics, return_freed_memory
+from zerocoder_jax.training.metrics import MetricWriters, Progress
+from zerocoder_jax.training.offline_tests import offline_tests
+from zerocoder_jax.training.phases import (
+    Interrupted,
+    PhaseClock,
+    StopRequested,
+    stop_on_sigterm,
+)
+from zerocoder_jax.training.problem_order import problems_of_step, take_calibration_set
+from zerocoder_jax.training.records import (
+    mean_metrics,
+    problem_record,
+    step_metrics,
+    write_rollouts,
+)
+from zerocoder_jax.training.rewards import tester_weight
+from zerocoder_jax.training.sampling import (
+    CODER,
+    ROLES,
+    TESTER,
+    Execution,
+    ProblemSamples,
+    Sampler,
+    fixed_test,
+)
+from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence, TrainState
+
+# Called with the number of updates done, the engine with the policy's weights in it, and the
+# execution pool; returns "evaluation/..." metrics.
+Evaluate = Callable[[int, RolloutEngine, Pool], dict[str, float]]
+
+
+def role_of_step(step: int, method: str) -> int:
+    """Whose turn it is: the Coder's on even steps, the Tester's on odd; baselines: the Coder's."""
+    return CODER if method != "coevolution" or step % 2 == 0 else TESTER
+
+
+class CoEvolution:
+    """One training run in one working directory; a started run is continued.
+
+    Args:
+      config: as ``configs/base.py`` describes it.
+      workdir: the run directory.
+      problems: the training problems, filtered already. Their labels are taken away unless the
+        config asks for supervision; the calibration set keeps its own.
+      evaluate: measures the policy where ``config.evaluation`` asks for it.
+      after_step: called with each finished step, for example to rewrite the report.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        workdir: Path,
+        problems: Sequence[Problem],
+        *,
+        evaluate: Evaluate | None = None,
+        after_step: Callable[[int], None] = lambda step: None,
+    ):
+        self._config = config
+        self._workdir = workdir
+        self._evaluate = evaluate
+        self._after_step = after_step
+        self._calibration: list[Problem] = []
+        self._problems = list(problems)
+        if config.selector.calibration.enabled or config.supervision == "calibration":
+            self._calibration, self._problems = take_calibration_set(
+                problems, config.selector.calibration.problems, config.seed
+            )
+        task_ids = [problem.task_id for problem in [*self._calibration, *self._problems]]
+        self._problems_digest = hashlib.sha256("\n".join(task_ids).encode()).hexdigest()
+        if config.supervision != "oracle":
+            # Not a matter of trust: from here on a training problem has no labels to read.
+            self._problems = [without_labels(problem) for problem in self._problems]
+        # Every host writes the figures of the whole run; those that people read are the first's.
+        host = jax.process_index()
+        self._outputs = workdir if host == 0 else workdir / "hosts" / str(host)
+        self._hyperparameters = (config.selector.beta0, config.selector.alpha_xy)
+        self._offline_tests: dict[str, list[Test | None]] | None = None
+        self._stop_requested = False
+        problems_of_step(self._problems, 0, config.problems.per_step, config.seed)
+
+    # ---- the run -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train until ``config.steps``, from the start or from the last checkpoint.
+
+        Raises:
+          Interrupted: SIGTERM came; everything up to the last finished step is saved.
+        """
+        config = self._config
+        mesh = make_mesh(config.mesh)
+        policy = load_policy(config.policy.source, dtype="float32", mesh=mesh)
+        self._update = PolicyUpdate(policy, config, mesh)
+        self._state: TrainState = self._update.init(policy.params)
+        # The state owns the weights from here on; a second reference would keep them alive.
+        policy = policy.with_params({})
+        with (
+            open_pool(config.execution) as pool,
+            Checkpoints(self._workdir / "checkpoints", config) as checkpoints,
+            stop_on_sigterm(self._request_stop),
+        ):
+            self._pool = pool
+            self._engine = RolloutEngine(
+                policy, sampling_settings(config.rollout), config.rollout, mesh
+            )
+            if policy.tokenizer is None:
+                raise UserError(f"config.policy.source={config.policy.source} has no tokenizer")
+            self._sampler = Sampler(self._engine, pool, policy.tokenizer, config)
+            first = self._restore(checkpoints)
+            with (
+                MetricWriters(self._outputs, config, first_step=first) as writers,
+                Progress(config.steps, first_step=first) as progress,
+            ):
+                self._train(first, checkpoints, writers, progress)
+
+    def _restore(self, checkpoints: Checkpoints) -> int:
+        """Continue where the newest whole checkpoint ends; returns the step to do next."""
+        restored = checkpoints.restore(self._state)
+        if restored is None:
+            return 0
+        self._state, meta = restored
+        if meta["problems"] != self._problems_digest:
+            raise UserError(
+                f"{self._workdir} was trained on other problems than config.problems and "
+                "config.prefilter give now: a file has changed, or a rank filter has appeared or "
+                "gone; restore it, or choose another --workdir"
+            )
+        self._hyperparameters = (meta["beta0"], meta["alpha_xy"])
+        return int(meta["step"])
+
+    def _train(
+        self, first: int, checkpoints: Checkpoints, writers: MetricWriters, progress: Progress
+    ) -> None:
+        config = self._config
+        if config.method == "offline":
+            self._offline_tests = offline_tests(
+                self._problems,
+                self._load_sampler,
+                self._workdir,
+                max_new_tokens=config.rollout.max_new_tokens,
+                may_write=first == 0,
+            )
+        # An evaluation belongs to the line of the step that starts from the evaluated policy; the
+        # last one, which no step starts from, has a line of its own.
+        evaluation = self._evaluation(first, progress)
+        for step in range(first, config.steps):
+            try:
+                metrics = self._step(step, progress)
+            except StopRequested as stop:
+                if step > first and step % config.checkpoint.every != 0:
+                    self._save(checkpoints, step, {})
+                raise Interrupted(
+                    f"stopped by SIGTERM before step {step} was done; the same command goes on"
+                ) from stop
+            writers.write(step, evaluation | metrics)
+            evaluation = self._evaluation(step + 1, progress)
+            if (step + 1) % config.checkpoint.every == 0 or step + 1 == config.steps:
+                self._save(checkpoints, step + 1, evaluation)
+            progress.finish(step, metrics)
+            self._after_step(step)
+        if evaluation:
+            writers.write(config.steps, evaluation)
+
+    def _save(self, checkpoints: Checkpoints, done: int, metrics: dict[str, float]) -> None:
+        beta0, alpha_xy = self._hyperparameters
+        meta = {
+            "step": done,
+            "beta0": beta0,
+            "alpha_xy": alpha_xy,
+            "problems": self._problems_digest,
+        }
+        checkpoints.save(done, self._state, meta, metrics=metrics)
+        return_freed_memory()
+
+    def _request_stop(self) -> None:
+        self._stop_requested = True
+
+    def _station(self, name: str, progress: Progress) -> None:
+        """Show where the step is; leave here, before anything changed, if SIGTERM came."""
+        progress.phase(name)
+        # Hosts leave together or not at all: one that went alone would leave the others waiting.
+        if any(exchange(self._stop_requested)):
+            raise StopRequested
+
+    # ---- one step ------------------------------------------------------------------------------
+
+    def _step(self, step: int, progress: Progress) -> dict[str, float]:
+        config, clock = self._config, PhaseClock()
+        role = role_of_step(step, config.method)
+
+        drawn = own_share(
+            problems_of_step(self._problems, step, config.problems.per_step, config.seed)
+        )
+
+        runs_before = dict(self._pool.statistics)
+        self._station("rollout", progress)
+        with clock.phase("rollout"):
+            executions = self._roll_out(drawn + own_share(self._calibration), step)
+            rollout_metrics = self._engine.statistics.metrics()
+
+        self._station("execution", progress)
+        with clock.phase("execution"):
+            samples = [execution.wait() for execution in executions]
+
+        self._station("selection", progress)
+        with clock.phase("calibration"):
+            hyperparameters, calibration_metrics = self._calibrate(samples[len(drawn) :])
+        with clock.phase("selection"):
+            judged = self._judge(samples, len(drawn), hyperparameters)
+
+        self._station("mutation" if role == TESTER else "rewards", progress)
+        weight = tester_weight(
+            step / config.steps, config.reward.curriculum_low, config.reward.curriculum_high
+        )
+        rewarded = judged if config.supervision == "calibration" else judged[: len(drawn)]
+        with clock.phase("mutation"):
+            if role == CODER:
+                reward_solutions(rewarded, config)
+            else:
+                reward_tests(rewarded, self._pool, config, step=step, weight=weight)
+
+        self._station("training", progress)
+        with clock.phase("training"):
+            sequences = training_sequences(rewarded, role, config)
+            self._state, update_metrics = self._update(self._state, sequences)
+            return_freed_memory()
+            self._hyperparameters = hyperparameters
+
+        with clock.phase("recording"):
+            execution_metrics = {
+                f"execution/{name}": count - runs_before[name]
+                for name, count in self._pool.statistics.items()
+            }
+            records = [
+                problem_record(one, step, role, config.selector.name, hyperparameters)
+                for one in judged
+            ]
+            write_rollouts(self._outputs, step, [r for share in exchange(records) for r in share])
+            beta0, alpha_xy = hyperparameters
+            metrics = {"selection/beta0": beta0, "selection/alpha_xy": alpha_xy}
+            metrics |= step_metrics(judged[: len(drawn)], role)
+            metrics |= execution_metrics | rollout_metrics | clock.metrics() | memory_metrics()
+            if role == TESTER:
+                metrics["tester/weight"] = weight
+            metrics = mean_metrics(exchange(metrics)) | calibration_metrics | update_metrics
+        return {"role": ROLES[role], "total_steps": config.steps} | metrics
+
+    def _roll_out(self, problems: Sequence[Problem], step: int) -> list[Execution]:
+        """Sample every problem and queue its runs; executions come in the problems' order."""
+        config = self._config
+        counts = (config.rollout.solutions, config.rollout.tests)
+        if self._offline_tests is not None:
+            counts = (config.rollout.solutions, 0)
+        calibration = {problem.task_id for problem in self._calibration}
+        executions: dict[str, Execution] = {}
+        self._load_engine()
+        try:
+            for samples in self._sampler.replies(problems, counts, step=step):
+                task_id = samples.problem.task_id
+                if self._offline_tests is not None:
+                    samples.tests = [fixed_test(test) for test in self._offline_tests[task_id]]
+                labelled = config.supervision == "oracle" or task_id in calibration
+                executions[task_id] = self._sampler.execute(samples, labelled=labelled)
+                if self._stop_requested and jax.process_count() == 1:
+                    raise StopRequested
+        finally:
+            # The update needs the memory; the next step loads the new weights.
+            self._engine.release()
+            return_freed_memory()
+        return [executions[problem.task_id] for problem in problems]
+
+    def _calibrate(
+        self, labelled: Sequence[ProblemSamples]
+    ) -> tuple[tuple[float, float], dict[str, float]]:
+        """B4's hyperparameters of this step and how right they are; dynamic B4 only."""
+        settings = self._config.selector.calibration
+        if not settings.enabled:
+            return self._hyperparameters, {}
+        everywhere = [one for share in exchange(list(labelled)) for one in share]
+        calibration = calibrate(everywhere, self._hyperparameters, settings)
+        chosen = (calibration.beta0, calibration.alpha_xy)
+        return chosen, {"calibration/score": float(np.max(calibration.scores))}
+
+    def _judge(
+        self,
+        samples: Sequence[ProblemSamples],
+        drawn: int,
+        hyperparameters: tuple[float, float],
+    ) -> list[Judged]:
+        config = self._config
+        judged = judge(samples, hyperparameters, config.selector)
+        for i, one in enumerate(judged):
+            one.calibration = i >= drawn
+            one.supervised = config.supervision == "oracle" or (
+                config.supervision == "calibration" and one.calibration
+            )
+        return judged
+
+    # ---- the policy between updates --------------------------------------------------------------
+
+    def _load_engine(self) -> None:
+        self._engine.load(self._update.policy_params(self._state))
+
+    def _load_sampler(self) -> Sampler:
+        self._load_engine()
+        return self._sampler
+
+    def _evaluation(self, done: int, progress: Progress) -> dict[str, float]:
+        """Measure the policy after ``done`` updates where the config asks for it, else nothing."""
+        every, last = self._config.evaluation.every, self._config.steps
+        due = done in (0, last) or (every > 0 and done % every == 0)
+        if self._evaluate is None or not due:
+            return {}
+        progress.phase("evaluation")
+        self._load_engine()
+        try:
+            return self._evaluate(done, self._engine, self._pool)
+        finally:
+            self._engine.release()
+            return_freed_memory()
+
+
+def own_share(items: Sequence[Any]) -> list[Any]:
+    """This host's part of the items: every n-th, so that shares differ by one at most."""
+    return list(items[jax.process_index() :: jax.process_count()])
+
+
+def sampling_settings(rollout: Any) -> SamplingSettings:
+    """How training samples, from ``config.rollout``."""
+    return SamplingSettings(
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+        max_new_tokens=rollout.max_new_tokens,
+    )
+
+
+def training_sequences(judged: Sequence[Judged], role: int, config: Any) -> list[TrainingSequence]:
+    """The samples of the role in turn with their advantages, one group a problem."""
+    groups = [one for one in judged if one.rewards is not None]
+    if not groups:
+        return []
+    rewards = jnp.asarray(np.stack([np.asarray(one.rewards) for one in groups]))  # [G, N]
+    mask = jnp.asarray(np.stack([np.asarray(one.reward_mask) for one in groups]))  # [G, N]
+    advantages = group_advantages(rewards, mask, normalize_std=config.grpo.normalize_std)
+    if config.grpo.drop_equal_groups:
+        mask = mask & informative_groups(rewards, mask)[:, None]
+    advantages, mask = jax.device_get((advantages, mask))
+    return [
+        TrainingSequence(
+            prompt=np.asarray(one.samples.prompts[role], np.int32),
+            response=sample.tokens,
+            advantage=float(advantages[g, n]),
+            rollout_log_probs=sample.log_probs,
+        )
+        for g, one in enumerate(groups)
+        for n, sample in enumerate(one.samples.of_role(role))
+        if mask[g, n]
+    ]

@@ -1,0 +1,231 @@
+"""What a step leaves behind: its metrics, and every sample, verdict, selection and reward.
+
+Metrics are means over the step's problems or samples; ``docs/metrics.md`` explains each name.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zerocoder_jax.execution import Status
+from zerocoder_jax.problems import AssertTest, CallTest, StdioTest, Test
+from zerocoder_jax.training.judging import Judged
+from zerocoder_jax.training.sampling import CODER, ROLES, TESTER, Sample
+
+
+def _mean(values: Iterable[float]) -> float:
+    collected = [float(value) for value in values]
+    return float(np.mean(collected)) if collected else 0.0
+
+
+def step_metrics(judged: Sequence[Judged], role: int) -> dict[str, float]:
+    """Summarise a step's samples, matrices, selections and rewards.
+
+    Args:
+      role: whose turn it is; only that role has rewards.
+
+    Returns:
+      Flat metrics; names that do not apply to this turn are absent.
+    """
+    metrics: dict[str, float] = {}
+    rewards = [
+        one.rewards[one.reward_mask]
+        for one in judged
+        if one.rewards is not None and one.reward_mask is not None
+    ]
+    if rewards:
+        metrics[f"{ROLES[role]}/reward"] = _mean(np.concatenate(rewards))
+        metrics[f"{ROLES[role]}/reward_spread"] = _mean(r.std() for r in rewards if r.size)
+    metrics |= _matrix_metrics(judged)
+    metrics |= _selection_metrics(judged)
+    metrics |= _reply_metrics(judged)
+    if role == TESTER:
+        metrics |= _tester_metrics(judged)
+    return metrics
+
+
+def mean_metrics(shares: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean over the hosts that have a figure; one host's own figures unchanged."""
+    names = dict.fromkeys(name for share in shares for name in share)
+    return {name: _mean(share[name] for share in shares if name in share) for name in names}
+
+
+def _matrix_metrics(judged: Sequence[Judged]) -> dict[str, float]:
+    inner = [
+        one.samples.passing[np.ix_(one.solution_mask, one.test_mask)]
+        for one in judged
+        if one.solution_mask.any() and one.test_mask.any()
+    ]
+    statuses = np.concatenate([one.samples.statuses.ravel() for one in judged])
+    counts = np.bincount(statuses, minlength=len(Status))
+    metrics = {
+        "matrix/pass_rate": _mean(matrix.mean() for matrix in inner),
+        "matrix/rank": _mean(one.rank for one in judged),
+        # A matrix of rank below 2 tells solutions apart in no useful way.
+        "matrix/informative": _mean(one.rank >= 2 for one in judged),
+        # Share of solutions that pass at least one test.
+        "coder/pass_rate": _mean(one.samples.passing.any(axis=1).mean() for one in judged),
+    }
+    for status in Status:
+        if counts[status]:
+            metrics[f"status/{status.name.lower()}"] = counts[status] / max(len(statuses), 1)
+    return metrics
+
+
+def _selection_metrics(judged: Sequence[Judged]) -> dict[str, float]:
+    return {
+        "selection/abstained": _mean(one.abstained for one in judged),
+        "selection/confidence": _mean(one.confidence for one in judged if not one.abstained),
+        "selection/solutions": _mean(one.selected_solutions.mean() for one in judged),
+        "selection/tests": _mean(one.selected_tests.mean() for one in judged if len(one.test_mask)),
+    }
+
+
+def _reply_metrics(judged: Sequence[Judged]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    refused: Counter[str] = Counter()
+    replies = 0
+    for role in (CODER, TESTER):
+        samples = [sample for one in judged for sample in one.samples.of_role(role)]
+        if not samples:
+            continue
+        name = ROLES[role]
+        metrics[f"parse/{name}"] = _mean(sample.parsed is not None for sample in samples)
+        metrics[f"rollout/length_{name}"] = _mean(len(sample.tokens) for sample in samples)
+        metrics[f"rollout/truncated_{name}"] = _mean(not sample.finished for sample in samples)
+        refused.update(f"{name}_{s.reason}" for s in samples if s.parsed is None)
+        replies += len(samples)
+    for reason, count in refused.items():
+        metrics[f"refused/{reason}"] = count / replies
+    return metrics
+
+
+def _tester_metrics(judged: Sequence[Judged]) -> dict[str, float]:
+    agreement, scores, mutants = [], [], []
+    for one in judged:
+        if one.agrees is None:
+            continue
+        agreement.append(one.agrees.mean())
+        if one.mutation is not None and one.mutation_score is not None:
+            scores.append((one.mutation_score * one.agrees).mean())
+            mutants.append(len(one.mutation.mutants))
+    metrics = {"tester/agreement": _mean(agreement)}
+    if mutants:
+        metrics |= {"tester/mutation": _mean(scores), "tester/mutants": _mean(mutants)}
+    return metrics
+
+
+def test_record(test: Test | None) -> dict[str, Any] | None:
+    """A test as plain JSON data."""
+    match test:
+        case None:
+            return None
+        case AssertTest():
+            return {"kind": "assert", "code": test.code}
+        case StdioTest():
+            return {"kind": "stdio", "stdin": test.stdin, "stdout": test.stdout}
+        case CallTest():
+            return {"kind": "call", "arguments": test.arguments, "expected": test.expected}
+
+
+def _sample_record(sample: Sample) -> dict[str, Any]:
+    return {
+        "reply": sample.reply,
+        "reason": sample.reason,
+        "tokens": len(sample.tokens),
+        "finished": sample.finished,
+    }
+
+
+def problem_record(
+    one: Judged, step: int, role: int, selector: str, hyperparameters: tuple[float, float]
+) -> dict[str, Any]:
+    """One line of a step's rollout file."""
+    problem = one.samples.problem
+
+    def reward(of_role: int, index: int) -> float | None:
+        if of_role != role or one.rewards is None or one.reward_mask is None:
+            return None
+        return float(one.rewards[index]) if one.reward_mask[index] else None
+
+    solutions = [
+        _sample_record(sample)
+        | {
+            "code": sample.parsed,
+            "selected": bool(one.selected_solutions[i]),
+            "reward": reward(CODER, i),
+        }
+        for i, sample in enumerate(one.samples.solutions)
+    ]
+    tests = [
+        _sample_record(sample)
+        | {
+            "test": test_record(sample.parsed),
+            "selected": bool(one.selected_tests[j]),
+            "agrees": None if one.agrees is None else bool(one.agrees[j]),
+            "mutation": None if one.mutation_score is None else float(one.mutation_score[j]),
+            "reward": reward(TESTER, j),
+        }
+        for j, sample in enumerate(one.samples.tests)
+    ]
+    beta0, alpha_xy = hyperparameters
+    return {
+        "step": step,
+        "role": ROLES[role],
+        "task_id": problem.task_id,
+        "prompt": problem.prompt,
+        "entry_point": problem.entry_point,
+        "kind": problem.kind,
+        "calibration": one.calibration,
+        "supervised": one.supervised,
+        "solutions": solutions,
+        "tests": tests,
+        "statuses": [[Status(s).name for s in row] for row in one.samples.statuses],
+        "rank": one.rank,
+        "selection": {
+            "name": selector,
+            "beta0": beta0,
+            "alpha_xy": alpha_xy,
+            "score": one.score,
+            "confidence": one.confidence,
+            "abstained": one.abstained,
+        },
+        "proxy": one.proxy,
+        "mutants": _mutant_records(one),
+    }
+
+
+def _mutant_records(one: Judged) -> list[dict[str, Any]]:
+    if one.mutation is None:
+        return []
+    killed = one.mutation.killed  # [M, T]
+    survived = (one.mutation.original == Status.PASSED) & one.mutation.valid & ~killed
+    return [
+        {
+            "code": code,
+            "killed_by": np.flatnonzero(killed[m]).tolist(),
+            "surviving_of": np.flatnonzero(survived[m]).tolist(),
+        }
+        for m, code in enumerate(one.mutation.mutants)
+    ]
+
+
+def write_rollouts(workdir: Path, step: int, records: Sequence[dict[str, Any]]) -> Path:
+    """Write a step's file whole or not at all; ``pandas.read_json(path, lines=True)`` reads it."""
+    folder = workdir / "rollouts"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{step:06d}.jsonl"
+    unfinished = path.with_suffix(".writing")
+    with unfinished.open("w", encoding="utf-8") as file:
+        for record in records:
+            # Replies may hold lone surrogates, which are no UTF-8: JSON's escapes keep them.
+            file.write(json.dumps(record, ensure_ascii=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    return path

@@ -1,0 +1,218 @@
+"""The first half of a step: sample both roles for a set of problems and run the results.
+
+Replies stream out of the engine as they finish; a problem whose last reply has arrived goes to the
+execution pool at once, so the pool works while the rest is still being decoded.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.execution import Pool, Status
+from zerocoder_jax.policy.tokenizer import ChatTokenizer, cut_thought
+from zerocoder_jax.problems import (
+    Problem,
+    Test,
+    begun_reply,
+    coder_prompt,
+    parse_solution,
+    parse_test,
+    tester_prompt,
+)
+from zerocoder_jax.rollout import Rollout, RolloutEngine, SamplingSettings, sample_key
+from zerocoder_jax.training.problem_order import problem_number
+
+CODER, TESTER = 0, 1
+ROLES = ("coder", "tester")
+
+
+@dataclass
+class Sample:
+    """One reply of one role.
+
+    Attributes:
+      tokens: [n] int32, the response, its stop token included.
+      log_probs: [n] float32, of the sampled tokens under the untruncated distribution.
+      finished: False where the reply was cut at the limit of new tokens.
+      reply: the response as text.
+      parsed: a solution's source or a test; None where the reply holds none.
+      reason: why nothing was parsed; empty where something was.
+    """
+
+    tokens: np.ndarray
+    log_probs: np.ndarray
+    finished: bool
+    reply: str
+    parsed: Any
+    reason: str
+
+
+@dataclass
+class ProblemSamples:
+    """A problem with its S solutions and T tests, and what came of running them.
+
+    Attributes:
+      prompts: token ids of the Coder's and of the Tester's prompt.
+      statuses: [S, T] uint8 of ``Status``.
+      correct: [S] bool, passes every reference test; None where no label was asked for.
+    """
+
+    problem: Problem
+    prompts: tuple[list[int], list[int]]
+    solutions: list[Sample] = field(default_factory=list)
+    tests: list[Sample] = field(default_factory=list)
+    statuses: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    correct: np.ndarray | None = None
+
+    @property
+    def passing(self) -> np.ndarray:
+        """[S, T] bool, the passing matrix."""
+        return self.statuses == Status.PASSED
+
+    def of_role(self, role: int) -> list[Sample]:
+        return self.solutions if role == CODER else self.tests
+
+    def masks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which solutions [S] and tests [T] take part in the selection.
+
+        Unparsable ones do not. Where the verifier failed (``UNAVAILABLE``, after its retries) a
+        test that failed it everywhere is left out first, then every solution that still holds such
+        a verdict: what remains is a matrix of real verdicts only.
+        """
+        solutions = np.array([sample.parsed is not None for sample in self.solutions], bool)
+        tests = np.array([sample.parsed is not None for sample in self.tests], bool)
+        unavailable = self.statuses == Status.UNAVAILABLE
+        if unavailable.any():
+            tests &= ~unavailable[solutions].all(axis=0)
+            solutions &= ~unavailable[:, tests].any(axis=1)
+        return solutions, tests
+
+
+def fixed_test(test: Test | None) -> Sample:
+    """A test that nobody sampled in this step (the offline baseline's), in a sample's place."""
+    nothing = np.zeros(0, np.int32)
+    return Sample(nothing, nothing.astype(np.float32), True, "", test, "" if test else "fixed")
+
+
+class Sampler:
+    """Prompts, samples, parses and executes; one object for a whole run."""
+
+    def __init__(self, engine: RolloutEngine, pool: Pool, tokenizer: ChatTokenizer, config: Any):
+        self._engine = engine
+        self._pool = pool
+        self._tokenizer = tokenizer
+        self._config = config
+        self._prompt_cache: dict[tuple[str, int], tuple[list[int], str]] = {}
+
+    def prompt(self, problem: Problem, role: int) -> tuple[list[int], str]:
+        """Token ids of a role's prompt, and the text with which its reply was begun.
+
+        Raises:
+          UserError: the prompt is longer than ``rollout.max_prompt_tokens``.
+        """
+        key = (problem.task_id, role)
+        if key not in self._prompt_cache:
+            write = coder_prompt if role == CODER else tester_prompt
+            messages = write(problem, self._config.prompt.style)
+            tokens = self._tokenizer.chat_tokens(messages, thinking=self._config.prompt.thinking)
+            limit = self._config.rollout.max_prompt_tokens
+            if len(tokens) > limit:
+                raise UserError(
+                    f"the {ROLES[role]}'s prompt of problem {problem.task_id} has {len(tokens)}"
+                    f" tokens, config.rollout.max_prompt_tokens allows {limit}: raise it, or leave"
+                    " the problem out"
+                )
+            self._prompt_cache[key] = (tokens, begun_reply(messages))
+        return self._prompt_cache[key]
+
+    def replies(
+        self,
+        problems: Sequence[Problem],
+        counts: tuple[int, int],
+        *,
+        step: int,
+        settings: SamplingSettings | None = None,
+    ) -> Iterator[ProblemSamples]:
+        """Sample ``counts`` (solutions, tests) for each problem; yields problems as they finish."""
+        pending = [
+            ProblemSamples(
+                problem, (self.prompt(problem, CODER)[0], self.prompt(problem, TESTER)[0])
+            )
+            for problem in problems
+        ]
+        jobs = [(i, role) for i in range(len(problems)) for role in (CODER, TESTER) if counts[role]]
+        slots: list[list[Sample | None]] = [[None] * counts[role] for _, role in jobs]
+        remaining = [sum(counts)] * len(problems)
+        keys = [
+            sample_key(self._config.seed, step, problem_number(problems[i]), role, sample)
+            for i, role in jobs
+            for sample in range(counts[role])
+        ]
+        stream = self._engine.generate(
+            [pending[i].prompts[role] for i, role in jobs],
+            [counts[role] for _, role in jobs],
+            np.asarray(keys, np.uint32).reshape(-1, 2),
+            sampling=[settings] * len(jobs) if settings else None,
+        )
+        for rollout in stream:
+            i, role = jobs[rollout.prompt_index]
+            slots[rollout.prompt_index][rollout.sample_index] = self._parse(
+                rollout, problems[i], role
+            )
+            remaining[i] -= 1
+            if remaining[i] == 0:
+                for (owner, owner_role), samples in zip(jobs, slots):
+                    if owner == i:
+                        pending[i].of_role(owner_role).extend(s for s in samples if s is not None)
+                yield pending[i]
+
+    def _parse(self, rollout: Rollout, problem: Problem, role: int) -> Sample:
+        reply = cut_thought(self._tokenizer.decode(rollout.tokens.tolist()))
+        begun = self.prompt(problem, role)[1]
+        parsed: str | Test | None
+        if role == CODER:
+            solution = parse_solution(reply, problem, prefix=begun)
+            parsed, reason = solution.code, solution.reason
+        else:
+            test = parse_test(
+                reply,
+                problem,
+                asserts_per_test=self._config.prompt.asserts_per_test,
+                prefix=begun,
+            )
+            parsed, reason = test.test, test.reason
+        return Sample(rollout.tokens, rollout.log_probs, rollout.finished, reply, parsed, reason)
+
+    def execute(self, samples: ProblemSamples, *, labelled: bool) -> "Execution":
+        """Queue a problem's runs: solutions against tests and, when labelled, the reference tests.
+
+        Labels are read only here, and only when ``labelled`` is true.
+        """
+        problem = samples.problem
+        solutions = [sample.parsed for sample in samples.solutions]
+        tests = [sample.parsed for sample in samples.tests]
+        matrix = self._pool.submit_matrix(problem, solutions, tests)
+        reference = None
+        if labelled:
+            reference = self._pool.submit_matrix(problem, solutions, problem.reference_tests)
+        return Execution(samples, matrix, reference)
+
+
+@dataclass
+class Execution:
+    """A problem's runs in the pool's queue."""
+
+    samples: ProblemSamples
+    matrix: "Future[np.ndarray]"
+    reference: "Future[np.ndarray] | None"
+
+    def wait(self) -> ProblemSamples:
+        """Wait for the verdicts and return the samples with them."""
+        self.samples.statuses = np.asarray(self.matrix.result())
+        if self.reference is not None:
+            self.samples.correct = (self.reference.result() == Status.PASSED).all(axis=1)
+        return self.samples

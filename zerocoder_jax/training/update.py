@@ -1,0 +1,206 @@
+"""The policy update: sequences with advantages in, new weights and metrics out.
+
+The host's half: it cuts sequences into micro-batches, places them on the mesh, and runs the
+programs of ``update_programs``. However the sequences are cut and wherever they lie, the result is
+the same up to rounding: every sum is normalised by the counts of the whole batch.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from zerocoder_jax.parallel.hosts import exchange
+from zerocoder_jax.policy import Policy
+from zerocoder_jax.policy.lora import init_lora, merge_lora
+from zerocoder_jax.training.batches import (
+    MicroBatch,
+    TrainingSequence,
+    micro_batches,
+    minibatches,
+)
+from zerocoder_jax.training.update_programs import TrainState, UpdatePrograms, updates_per_step
+
+__all__ = ["PolicyUpdate", "TrainState", "TrainingSequence"]
+
+
+class PolicyUpdate:
+    """GRPO updates of one policy on one mesh.
+
+    Args:
+        policy: as loaded: its weights are the reference that KL is measured against.
+        config: of the run; reads ``grpo``, ``optimizer``, ``training``, ``policy``, ``rollout``,
+            and what bounds the number of sequences in a step.
+        mesh: of ``make_mesh``.
+    """
+
+    def __init__(self, policy: Policy, config: Any, mesh: Mesh):
+        self.programs = UpdatePrograms(policy.config, config, mesh)
+        self._config = config
+        lora = self.programs.lora
+        self._merge = jax.jit(
+            lambda weights, adapters: merge_lora(weights, adapters, lora.scale if lora else 1.0),
+            out_shardings=self.programs.weights_shardings,
+        )
+        self._policy_config = policy.config
+        # The initial weights: KL's reference and, with adapters, what they are added to.
+        self._frozen = None
+        if self.programs.has_frozen:
+            self._frozen = _copy(
+                policy.params, config.policy.reference_dtype, self.programs.weights_shardings
+            )
+
+    def init(self, params: Any) -> TrainState:
+        """The state before the first update. It owns ``params`` from here on: the first update
+        writes the new weights into their memory, so nothing else may use them afterwards. Where
+        adapters are trained, they start at nothing and ``params`` are not kept."""
+        programs = self.programs
+        if programs.lora:
+            key = jax.random.key(self._config.seed)
+            params = init_lora(self._policy_config, programs.lora, key)
+        params = jax.tree.map(
+            lambda leaf, sharding: jax.device_put(leaf.astype(jnp.float32), sharding),
+            params,
+            programs.state_shardings.params,
+        )
+        make = jax.jit(
+            programs.optimizer.init, out_shardings=programs.state_shardings.optimizer_state
+        )
+        return TrainState(
+            params=params,
+            optimizer_state=make(params),
+            step=jax.device_put(jnp.zeros((), jnp.int32), programs.whole),
+        )
+
+    def policy_params(self, state: TrainState) -> Any:
+        """The policy's weights as the rollout loads them; adapters are merged into a copy."""
+        if self.programs.lora is None:
+            return state.params
+        return self._merge(self._frozen, state.params)
+
+    def __call__(
+        self, state: TrainState, sequences: Sequence[TrainingSequence]
+    ) -> tuple[TrainState, dict[str, float]]:
+        """Train on a step's sequences; ``state`` is donated.
+
+        Args:
+            state: of ``init``, of a former call or restored.
+            sequences: this host's; those of all hosts are trained on together. None at all makes
+                no update.
+
+        Returns:
+            The new state and ``policy/...`` metrics: means over response tokens, and the loss.
+        """
+        before = self._compiled_programs()
+        sequences = [one for share in exchange(list(sequences)) for one in share]
+        metrics: list[dict[str, float]] = []
+        if sequences:
+            sequences = self._with_fixed_log_probs(state, sequences)
+            step = int(state.step)
+            for epoch in range(self._config.grpo.epochs):
+                seed = (self._config.seed, step, epoch)
+                for part in minibatches(sequences, self._config.grpo.minibatches, seed):
+                    state, measured = self._one_update(state, part)
+                    metrics.append(measured)
+        return state, {
+            **{name: float(np.mean([m[name] for m in metrics])) for name in (metrics or [{}])[0]},
+            "policy/tokens": float(sum(one.length for one in sequences)),
+            "policy/recompilations": float(self._compiled_programs() - before),
+        }
+
+    def _one_update(
+        self, state: TrainState, sequences: Sequence[TrainingSequence]
+    ) -> tuple[TrainState, dict[str, float]]:
+        programs = self.programs
+        totals = {
+            "tokens": np.float32(sum(len(one.response) for one in sequences)),
+            "sequences": np.float32(len(sequences)),
+        }
+        base = self._frozen if programs.lora else None
+        gradients, sums = programs.zeros()
+        for _, batch in micro_batches(self._contributing(sequences), programs.shapes):
+            gradients, sums = programs.accumulate(
+                state.params, base, gradients, sums, self._placed(batch), totals
+            )
+        state, norm = programs.apply(state, gradients)
+        del gradients
+        return state, _metrics(jax.device_get(sums), float(norm))
+
+    def _contributing(self, sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
+        """Without advantage, KL and entropy bonus a sequence has no gradient: it is skipped."""
+        grpo = self._config.grpo
+        if grpo.kl_coefficient or grpo.entropy_coefficient:
+            return list(sequences)
+        return [one for one in sequences if one.advantage != 0]
+
+    def _with_fixed_log_probs(
+        self, state: TrainState, sequences: Sequence[TrainingSequence]
+    ) -> list[TrainingSequence]:
+        """Add the log-probs that stay as they are while the step's updates change the policy."""
+        fixed: dict[str, Any] = {}
+        if self.programs.wants_reference:
+            fixed["reference_log_probs"] = self._log_probs(self._frozen, None, sequences)
+        if updates_per_step(self._config) > 1:
+            weights, adapters = (
+                (self._frozen, state.params) if self.programs.lora else (state.params, None)
+            )
+            fixed["old_log_probs"] = self._log_probs(weights, adapters, sequences)
+        return [
+            dataclasses.replace(one, **{name: values[i] for name, values in fixed.items()})
+            for i, one in enumerate(sequences)
+        ]
+
+    def _log_probs(
+        self, weights: Any, adapters: Any, sequences: Sequence[TrainingSequence]
+    ) -> list[np.ndarray]:
+        """Each response's log-probs, float32 [r], by the training graph."""
+        scored = [
+            (indices, self.programs.score(weights, adapters, self._placed(batch)))
+            for indices, batch in micro_batches(sequences, self.programs.shapes)
+        ]
+        result: list[np.ndarray] = [np.empty(0, np.float32)] * len(sequences)
+        for indices, rows in scored:
+            for index, row in zip(indices, np.asarray(rows)):
+                if index is not None:
+                    result[index] = row[sequences[index].predictions]
+        return result
+
+    def _placed(self, batch: MicroBatch) -> MicroBatch:
+        """The batch on the mesh; every host holds all of it and gives its devices their rows."""
+
+        def place(array: np.ndarray) -> jax.Array:
+            sharding = self.programs.batch_sharding(array.ndim)
+            return jax.make_array_from_callback(array.shape, sharding, lambda at: array[at])
+
+        return jax.tree.map(place, batch)
+
+    def _compiled_programs(self) -> int:
+        programs = self.programs
+        jitted: list[Any] = [programs.accumulate, programs.score, programs.apply, programs.zeros]
+        return sum(program._cache_size() for program in jitted)
+
+
+def _metrics(sums: dict[str, Any], norm: float) -> dict[str, float]:
+    tokens = max(float(sums["tokens"]), 1.0)
+    named = {
+        "policy/loss": float(sums["loss"]),
+        "policy/clip_fraction": float(sums["clipped"]) / tokens,
+        "policy/entropy": float(sums["entropy"]) / tokens,
+        "policy/sampling_gap": float(sums["sampling_gap"]) / tokens,
+        "policy/gradient_norm": norm,
+    }
+    if "kl" in sums:
+        named["policy/kl"] = float(sums["kl"]) / tokens
+    return named
+
+
+def _copy(params: Any, dtype: Any, layout: Any) -> Any:
+    """A copy in another precision, never the same buffers: those are going to be overwritten."""
+    return jax.jit(
+        lambda tree: jax.tree.map(lambda leaf: jnp.array(leaf, dtype, copy=True), tree),
+        out_shardings=layout,
+    )(params)

@@ -1,0 +1,328 @@
+"""The compiled half of the update: four pure, jitted programs over sharded pytrees.
+
+``accumulate`` adds one micro-batch's gradient to a sum, ``apply`` turns the sum into new weights,
+``score`` gives log-probabilities without a gradient (of the reference, and of the policy before a
+step of several updates), ``zeros`` starts a sum. ``accumulate`` and ``score`` are compiled once per
+padded length. The host decides how many micro-batches there are: a scan over them would compile a
+program for each number, and the donated sum lives in place either way.
+
+``PolicyUpdate`` runs these programs and ``launch/plan.py`` compiles them for machines that are not
+here, so everything they take can be described without being allocated.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.parallel import (
+    BATCH_AXES,
+    LOGICAL_RULES,
+    batch_shards,
+    check_divisible,
+    shardings,
+)
+from zerocoder_jax.policy import (
+    ActivationSharding,
+    PolicyConfig,
+    abstract_params,
+    decoder_graphdef,
+    forward,
+    logical_axes,
+)
+from zerocoder_jax.policy.attention import AttentionName
+from zerocoder_jax.policy.log_probs import token_log_probs
+from zerocoder_jax.policy.lora import abstract_lora, lora_logical_axes, lora_settings
+from zerocoder_jax.training.batches import BatchShapes, MicroBatch
+from zerocoder_jax.training.grpo import grpo_loss
+from zerocoder_jax.training.optimizer import make_optimizer, optimizer_shardings
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What an update changes and a checkpoint keeps.
+
+    Attributes:
+        params: what is trained, float32: all weights, or the low-rank adapters.
+        optimizer_state: of optax.
+        step: int32, optimizer steps taken.
+    """
+
+    params: Any
+    optimizer_state: Any
+    step: Any
+
+
+class UpdatePrograms:
+    """The programs of one policy, config and mesh.
+
+    Attributes:
+        accumulate: ``(params, base, gradients, sums, batch, totals) -> (gradients, sums)``;
+            donates gradients and sums. ``base`` is what the adapters ``params`` belong to, and
+            None where all weights are trained.
+        score: ``(weights, adapters, batch) -> log_probs [B, T]``, whole on every device.
+        apply: ``(state, gradients) -> (state, gradient norm)``; donates the state.
+        zeros: ``() -> (gradients, sums)``.
+        shapes: of the micro-batches.
+        lora: of the adapters; None where all weights are trained.
+    """
+
+    def __init__(self, policy_config: PolicyConfig, config: Any, mesh: Mesh):
+        check_divisible(policy_config, mesh)
+        self.mesh = mesh
+        self.shapes = batch_shapes(config, batch_shards(mesh))
+        self.optimizer = make_optimizer(config.optimizer)
+        self.wants_reference = config.grpo.kl_coefficient != 0
+        self.lora = lora_settings(config.policy.lora)
+        self._policy_config = policy_config
+        self._config = config
+        self._compute_dtype = jnp.dtype(config.policy.compute_dtype)
+        self._graphdef = decoder_graphdef(policy_config)
+        self._sharding = None
+        if mesh.size > 1:
+            self._sharding = ActivationSharding(mesh, batch=BATCH_AXES, heads=("tensor",))
+
+        self.weights_shardings = shardings(logical_axes(policy_config), mesh, LOGICAL_RULES)
+        self.whole = NamedSharding(mesh, PartitionSpec())
+        trained = self.weights_shardings
+        if self.lora:
+            trained = shardings(lora_logical_axes(policy_config, self.lora), mesh, LOGICAL_RULES)
+        self.state_shardings = TrainState(
+            params=trained,
+            optimizer_state=optimizer_shardings(
+                self.optimizer, self._abstract_trained(), trained, mesh
+            ),
+            step=self.whole,
+        )
+        gradients = (trained, self.whole)
+        self.zeros = jax.jit(self._zeros, out_shardings=gradients)
+        self.accumulate = jax.jit(
+            self._accumulate, donate_argnames=("gradients", "sums"), out_shardings=gradients
+        )
+        self.score = jax.jit(self._score, out_shardings=self.whole)
+        self.apply = jax.jit(
+            self._apply, donate_argnames="state", out_shardings=(self.state_shardings, self.whole)
+        )
+
+    # ---- descriptions that allocate nothing ----------------------------------------------------
+
+    def abstract_state(self) -> TrainState:
+        """The state's shapes, dtypes and shardings."""
+        params = self._abstract_trained()
+        state = TrainState(
+            params=params,
+            optimizer_state=jax.eval_shape(self.optimizer.init, params),
+            step=jax.ShapeDtypeStruct((), jnp.int32),
+        )
+        return _described(state, self.state_shardings)
+
+    def abstract_frozen(self) -> Any:
+        """The frozen weights' shapes; None where there are none."""
+        if not self.has_frozen:
+            return None
+        params = abstract_params(self._policy_config, self._config.policy.reference_dtype)
+        return _described(params, self.weights_shardings)
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether the initial weights are kept: as KL's reference, as the adapters' base."""
+        return self.wants_reference or self.lora is not None
+
+    def _abstract_trained(self) -> Any:
+        if self.lora:
+            return abstract_lora(self._policy_config, self.lora)
+        return abstract_params(self._policy_config)
+
+    def abstract_batch(self, length: int) -> MicroBatch:
+        """The micro-batch of padded length ``length``."""
+        rows = self.shapes.rows(length)
+
+        def per_token(dtype: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((rows, length), dtype, sharding=self.batch_sharding(2))
+
+        numbers, flags, values = per_token(jnp.int32), per_token(jnp.bool_), per_token(jnp.float32)
+        return MicroBatch(
+            tokens=numbers,
+            targets=numbers,
+            mask=flags,
+            response=flags,
+            advantages=jax.ShapeDtypeStruct((rows,), jnp.float32, sharding=self.batch_sharding(1)),
+            rollout_log_probs=values,
+            old_log_probs=values if updates_per_step(self._config) > 1 else None,
+            reference_log_probs=values if self.wants_reference else None,
+        )
+
+    def abstract_sums(self) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+        """The gradients' and the metrics' sums."""
+        gradients, sums = jax.eval_shape(self._zeros)
+        return (
+            _described(gradients, self.state_shardings.params),
+            _described(sums, {name: self.whole for name in sums}),
+        )
+
+    def abstract_totals(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The counts that a loss is normalised by."""
+        number = jax.ShapeDtypeStruct((), jnp.float32, sharding=self.whole)
+        return {"tokens": number, "sequences": number}
+
+    def batch_sharding(self, dimensions: int) -> NamedSharding:
+        """Rows over the batch axes, everything else whole."""
+        return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES, *[None] * (dimensions - 1)))
+
+    # ---- the programs --------------------------------------------------------------------------
+
+    def _zeros(self) -> tuple[Any, dict[str, jax.Array]]:
+        names = ["loss", "tokens", "sequences", "clipped", "entropy", "sampling_gap"]
+        if self.wants_reference:
+            names.append("kl")
+        return _zeros_like(self._abstract_trained()), {
+            name: jnp.zeros((), jnp.float32) for name in names
+        }
+
+    def _accumulate(
+        self,
+        params: Any,
+        base: Any,
+        gradients: Any,
+        sums: dict[str, jax.Array],
+        batch: MicroBatch,
+        totals: dict[str, jax.Array],
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            weights, adapters = (base, params) if self.lora else (params, None)
+            log_probs, entropy = self._log_probs(weights, adapters, batch)
+            return grpo_loss(
+                log_probs,
+                batch.old_log_probs,
+                batch.reference_log_probs,
+                batch.advantages,
+                batch.response,
+                entropy,
+                batch.rollout_log_probs,
+                settings=self._config.grpo,
+                total_tokens=totals["tokens"],
+                total_sequences=totals["sequences"],
+                max_new_tokens=self._config.rollout.max_new_tokens,
+                importance_cap=self._config.rollout.importance_cap,
+            )
+
+        (loss, new_sums), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+        with jax.named_scope("accumulate"):
+            gradients = jax.tree.map(
+                lambda total, new: total + new.astype(jnp.float32), gradients, gradient
+            )
+            return gradients, jax.tree.map(jnp.add, sums, new_sums | {"loss": loss})
+
+    def _score(self, weights: Any, adapters: Any, batch: MicroBatch) -> jax.Array:
+        return self._log_probs(weights, adapters, batch)[0]
+
+    def _log_probs(
+        self, weights: Any, adapters: Any, batch: MicroBatch
+    ) -> tuple[jax.Array, jax.Array]:
+        """Log-probs and entropy [B, T] at response positions; 0 elsewhere."""
+        return token_log_probs(
+            weights,
+            self._hidden(weights, adapters, batch),
+            batch.targets,
+            batch.response,
+            chunk=self._config.training.log_prob_chunk,
+            entropy_gradient=self._config.grpo.entropy_coefficient != 0,
+            sharding=self._sharding,
+        )
+
+    def _hidden(self, weights: Any, adapters: Any, batch: MicroBatch) -> jax.Array:
+        rows, length = batch.tokens.shape
+        return forward(
+            self._graphdef,
+            weights,
+            batch.tokens,
+            jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (rows, length)),
+            batch.mask,
+            compute_dtype=self._compute_dtype,
+            remat=self._config.training.remat,
+            attention=self._attention(length),
+            lora=adapters,
+            lora_scale=self.lora.scale if self.lora else 1.0,
+            sharding=self._sharding,
+        )
+
+    def _apply(self, state: TrainState, gradients: Any) -> tuple[TrainState, jax.Array]:
+        with jax.named_scope("optimizer"):
+            norm = optax.tree.norm(gradients)
+            updates, optimizer_state = self.optimizer.update(
+                gradients, state.optimizer_state, state.params
+            )
+            params = optax.apply_updates(state.params, updates)
+        return TrainState(params, optimizer_state, state.step + 1), norm
+
+    def _attention(self, length: int) -> AttentionName:
+        return attention_for(
+            self._config.policy.attention,
+            platform=self.mesh.devices.flat[0].platform,
+            compute_dtype=self._compute_dtype,
+            head_dim=self._policy_config.head_dim,
+            length=length,
+        )
+
+
+def attention_for(
+    name: str, *, platform: str, compute_dtype: Any, head_dim: int, length: int
+) -> AttentionName:
+    """The training pass's attention: ``config.policy.attention`` with "auto" decided.
+
+    Flash attention wherever the device has a kernel for these shapes: cuDNN's takes 16-bit
+    numbers and heads of up to 128, splash attention whole blocks of 128 tokens.
+    """
+    if name in ("xla", "cudnn", "splash"):
+        return name  # type: ignore[return-value]
+    if name != "auto":
+        raise UserError(f"config.policy.attention is {name!r}: choose auto, cudnn, splash or xla")
+    half = jnp.dtype(compute_dtype).itemsize == 2
+    if platform in ("gpu", "cuda") and half and head_dim <= 128 and head_dim % 8 == 0:
+        return "cudnn"
+    if platform == "tpu" and length % 128 == 0:
+        return "splash"
+    return "xla"
+
+
+def batch_shapes(config: Any, shards: int) -> BatchShapes:
+    """The micro-batches that a config allows, checked against what its rollouts can produce."""
+    rollout, lengths = config.rollout, tuple(sorted(config.training.length_buckets))
+    longest = rollout.max_prompt_tokens + rollout.max_new_tokens
+    if not lengths or lengths[-1] < longest:
+        raise UserError(
+            f"config.training.length_buckets ends at {lengths[-1] if lengths else 0}, but a prompt "
+            f"and its response may have {longest} tokens (rollout.max_prompt_tokens + "
+            "rollout.max_new_tokens): add that length or lower those"
+        )
+    problems = config.problems.per_step
+    if config.supervision == "calibration":
+        problems += config.selector.calibration.problems
+    return BatchShapes(
+        lengths=lengths,
+        tokens=config.training.micro_batch_tokens,
+        shards=shards,
+        sequences=problems * max(rollout.solutions, rollout.tests),
+    )
+
+
+def updates_per_step(config: Any) -> int:
+    """Optimizer steps made of one step's samples."""
+    return config.grpo.minibatches * config.grpo.epochs
+
+
+def _zeros_like(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), tree)
+
+
+def _described(tree: Any, layout: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        layout,
+    )
