@@ -1,0 +1,24 @@
+"""Qwen3-4B on APPS with the paper's settings.
+
+    python launch/prefilter.py --config=configs/qwen3_4b.py --workdir=RUN
+    python launch/train.py --config=configs/qwen3_4b.py:dynamic_b4 --workdir=RUN
+
+150 steps of 32 problems, 8 solutions and 8 tests each, at most 2048 new tokens. Whether that fits
+a machine, and which bound each phase has there, is printed by
+
+    python launch/plan.py --config=configs/qwen3_4b.py --topology=a100-80:4
+
+The paper's results stand in README.md; ours on this model are not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+from configs.experiments import apply_experiments
+
+
+def get_config(experiments: str = "dynamic_b4") -> ConfigDict:
+    config = base.get_config()
+    config.policy.source = "hf:Qwen/Qwen3-4B"
+    config.problems.source = "apps:codeparrot/apps"
+    return apply_experiments(config, experiments)
