@@ -101,6 +101,7 @@ future = pool.submit_matrix(SQUARE, [loop, RIGHT], [AssertTest("assert f(1) == 1
 mutation = pool.submit_mutation(SQUARE, RIGHT, [AssertTest("assert f(1) == 2")])
 mutation.result()
 print("running", flush=True)
+sys.stdin.readline()  # lives until it has been looked at
 {then}
 """
 
@@ -109,13 +110,16 @@ def _start_parent(then: str) -> tuple[subprocess.Popen[str], set[int]]:
     path = [str(Path(__file__).parent), *sys.path]
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT.format(path=path, then=then)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert parent.stdout is not None
+    assert parent.stdin is not None and parent.stdout is not None
     assert parent.stdout.readline() == "running\n"
     below = processes_below(parent.pid)
     assert len(below) >= 3  # judges, sandboxes, the mutant maker, runs
+    parent.stdin.write("go on\n")
+    parent.stdin.flush()
     return parent, below
 
 
