@@ -1,8 +1,9 @@
 """Programs that try to get out, to forge a verdict, or to spoil their neighbours' runs.
 
 FORGERIES are wrong solutions of "return x * x + 1" that must not pass one test. PROBES try to get
-at something from within a run; each returns "contained" or says what it got at. TESTER_CHEATS are
-tests of a model that wants to be right.
+at something from within a run; each returns "contained" or says what it got at. SABOTAGE is aimed
+at the worker that runs it and the runs that come after. TESTER_CHEATS are tests of a model that
+wants to be right.
 """
 
 # ---- solutions that must never pass ------------------------------------------------------------
@@ -275,6 +276,17 @@ def f(x):
 """,
     # 8. filling what is shared
     "endless output": "def f(x):\n    while True:\n        print('x' * 10000)",
+    "shared memory in children": """
+import mmap, os, time
+def f(x):
+    for _ in range(8):
+        if os.fork() == 0:
+            held = mmap.mmap(-1, 150 * 2**20)
+            for place in range(0, len(held), 4096):
+                held[place] = 1
+            time.sleep(60)
+    time.sleep(60)
+""",
     "closed output": "import sys, os\nsys.stdout.close()\nos.close(3)\ndef f(x):\n    return 0",
     # 9. never ending
     "catches everything": """
@@ -533,6 +545,24 @@ def f(x):
     os.symlink('/etc', '/tmp/link')
     return x
 """,
+    "directory's time": """
+import os
+def f(x):
+    if os.stat('/tmp').st_mtime == 12345:
+        return -1
+    os.utime('/tmp', (12345, 12345))
+    return x
+""",
+    "flags of the null device": """
+import fcntl, os
+def f(x):
+    marks = os.O_APPEND | os.O_NONBLOCK
+    if any(fcntl.fcntl(fd, fcntl.F_GETFL) & marks for fd in (0, 2)):
+        return -1
+    for fd in (0, 2):
+        fcntl.fcntl(fd, fcntl.F_SETFL, marks)
+    return x
+""",
     "closed directory": """
 import os
 def f(x):
@@ -615,6 +645,153 @@ def f(x):
 """,
 }
 
+# ---- what one run may not do to its worker -----------------------------------------------------
+# Each f(x) is -1 if it finds a trace of an earlier one. No worker may be lost over any of them.
+
+SABOTAGE = {
+    "every signal to process 1": """
+import os, time
+def f(x):
+    for number in range(1, 65):
+        try:
+            os.kill(1, number)
+        except OSError:
+            pass
+    time.sleep(0.02)
+    return x
+""",
+    "signals by way of the kernel": """
+import fcntl, os, time
+def f(x):
+    for number in (2, 9, 19):
+        end, other = os.pipe()
+        try:
+            fcntl.fcntl(end, fcntl.F_SETOWN, 1)
+            fcntl.fcntl(end, 10, number)  # F_SETSIG
+            fcntl.fcntl(end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+            os.write(other, b'x')
+        except OSError:
+            pass
+    time.sleep(0.02)
+    return x
+""",
+    "limits of process 1": """
+import resource
+def f(x):
+    for what in ('FSIZE', 'AS', 'CPU', 'NPROC', 'NOFILE'):
+        what = getattr(resource, 'RLIMIT_' + what)
+        if resource.getrlimit(what)[1] == 7:
+            return -1
+        try:
+            resource.prlimit(1, what, (7, 7))
+        except OSError:
+            pass
+    return x
+""",
+    "priority of process 1": """
+import os
+def f(x):
+    if os.getpriority(os.PRIO_PROCESS, 0) == 19:
+        return -1
+    for which, who in ((os.PRIO_PROCESS, 1), (os.PRIO_USER, 0), (os.PRIO_PGRP, 1)):
+        try:
+            os.setpriority(which, who, 19)
+        except OSError:
+            pass
+    return x
+""",
+    "processors of process 1": """
+import os
+def f(x):
+    try:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(1, {min(before)})
+        return -1
+    except OSError:
+        return x
+""",
+    "a deep tree of long names": """
+import os
+def f(x):
+    try:
+        for _ in range(1100):
+            os.mkdir('d' * 200)
+            os.chdir('d' * 200)
+    except OSError:
+        pass
+    return x
+""",
+}
+
+# ---- programs that know their own text ---------------------------------------------------------
+# Two texts of each, which compile to the same code but for docstrings and line numbers: in the
+# first f(3) is 10, in the second 11.
+
+SELF_KNOWLEDGE = {
+    "format": r"""
+def f(x):
+    '@'
+    return int('{0.\x5f\x5fdoc\x5f\x5f}'.format(f))
+""",
+    "other letters for the same name": """
+def f(x):
+    '@'
+    return int(f._\uff3fdoc_\uff3f)
+""",
+    "class pattern": """
+def f(x):
+    '@'
+    match f:
+        case object(_\uff3fdoc_\uff3f=text):
+            return int(text)
+""",
+    "function as a metaclass": """
+def meta(name, bases, namespace, **_):
+    return list(namespace.values())
+class A(metaclass=meta):
+    '@'
+def f(x):
+    return int(A[-1])
+""",
+    "inherited metaclass": """
+class Meta(type(int)):
+    def __init__(self, name, bases, namespace):
+        self.seen = list(namespace.values())
+Base = Meta('Base', (), {})
+class A(Base):
+    '@'
+def f(x):
+    return [int(value) for value in A.seen if value in ('10', '11')][0]
+""",
+    "task": """
+import asyncio, re
+#@
+async def g():
+    return repr(asyncio.current_task())
+def f(x):
+    line = re.search('solution:([0-9]+)', asyncio.run(g())).group(1)
+    return 6 + int(line)
+""",
+    "profiler": """
+import cProfile, pstats
+#@
+def g(): pass
+def f(x):
+    profiler = cProfile.Profile()
+    profiler.runcall(g)
+    return 7 + [line for _, line, name in pstats.Stats(profiler).stats if name == 'g'][0]
+""",
+}
+
+
+def both_texts(name: str) -> list[str]:
+    """The two texts of a program in ``SELF_KNOWLEDGE``."""
+    source = SELF_KNOWLEDGE[name]
+    if "#@" in source:
+        return [source.replace("#@\n", ""), source.replace("#@\n", "\n")]
+    return [source.replace("@", "10"), source.replace("@", "11")]
+
+
 # ---- tests that cheat --------------------------------------------------------------------------
 # Run against a right and a wrong solution: none may crash the pool, none may pass on the wrong
 # solution by reading it, none may change another test's verdict.
@@ -632,6 +809,11 @@ TESTER_CHEATS = {
     "endless": "while True: pass",
     "too expensive": "assert f(3) == 10 ** 10 ** 8",
     "long text": "assert f(3) == 'a' * 10 ** 11",
+    "lists of lists": "assert f(3) == 10 and [[[[0]*999]*999]*999]*9 == [[[[0]*999]*999]*999]*9",
+    "text of lists": "assert f(3) == 10 and str([[['a'*999]*999]*999]) == 1",
+    "quadratic sum": "assert f(3) == 10 and sum([[0]]*900000, []) == 1",
+    "many megabytes": "assert f(3) == 10 and 1 == [" + "'a'*1000000, " * 3_000 + "]",
+    "long products": "assert f(3) == 10 and 1 == " + "*".join(["(3**2500)**4096"] * 400),
     "rounds far": "assert round(f(3), -10**9) == 10",
     "nested": "assert f(3) == " + "(" * 5_000 + "10" + ")" * 5_000,
     "chained": "assert " + "not " * 20_000 + "f(3)",

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from attacks import CARRIERS, FORGERIES, PROBES, TESTER_CHEATS, probe_source
+from attacks import (
+    CARRIERS,
+    FORGERIES,
+    PROBES,
+    SABOTAGE,
+    SELF_KNOWLEDGE,
+    TESTER_CHEATS,
+    both_texts,
+    probe_source,
+)
 from observing import PROGRAM, RIGHT, SQUARE, WRONG, processes_below, wait_until
 
 from zerocoder_jax.execution import ExecutionPool, Limits, Status
@@ -93,6 +102,71 @@ def test_no_run_sees_another_ones_traces(name: str, strict_pool: ExecutionPool) 
     assert (matrix == P).all(), matrix
 
 
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_no_run_harms_its_worker_or_the_runs_after_it(
+    name: str, strict_pool: ExecutionPool
+) -> None:
+    restarts = strict_pool.statistics["restarts"]
+    tests = [AssertTest(f"assert f({x}) == {x}") for x in range(2)]
+    tests += [AssertTest(f"def check(g):\n    assert g({x}) == {x}\ncheck(f)") for x in (7, 8)]
+    matrix = strict_pool.passing_matrix(SQUARE, [SABOTAGE[name]], tests)
+    assert np.isin(matrix, [P, Status.TIMEOUT]).all(), matrix
+    assert (strict_pool.passing_matrix(SQUARE, [RIGHT], TESTS) == P).all()
+    assert strict_pool.statistics["restarts"] == restarts
+
+
+@pytest.mark.parametrize("name", SELF_KNOWLEDGE)
+def test_programs_that_differ_in_what_they_know_of_their_text_are_not_one(
+    name: str, strict_pool: ExecutionPool
+) -> None:
+    matrix = strict_pool.passing_matrix(SQUARE, both_texts(name), TESTS[:1])
+    assert matrix.tolist() == [[P], [F]]
+
+
+BOMBS = {
+    "fraction of a text": """
+import os, sys
+def f(x):
+    frame = sys._getframe()
+    while 'mark' not in frame.f_locals:
+        frame = frame.f_back
+    mark = frame.f_locals['mark']
+    os.write(3, mark + b'0={"fraction": ["1e999999999", null]}\\n' + mark + b'.\\n')
+    os._exit(0)
+""",
+    "decimal": "from decimal import Decimal\ndef f(x):\n    return Decimal('1E+999999999')",
+    "fraction": "from fractions import Fraction\ndef f(x):\n    return Fraction(3**30000, 7)",
+    "range": "def f(x):\n    return range(10**15)",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_reported_value_cannot_keep_the_judge_busy(name: str, strict_pool: ExecutionPool) -> None:
+    restarts = strict_pool.statistics["restarts"]
+    tests = ["f(3) == 10", "int(f(3)) == 10", "round(f(3)) == 10", "f(3) ** 4096 == 10"]
+    tests += ["1.5 in f(3)", "list(f(3)) == [10]"]
+    sources = [AssertTest(f"assert {test}") for test in tests]
+    matrix = strict_pool.passing_matrix(SQUARE, [BOMBS[name]], sources)
+    assert not np.isin(matrix, [P, Status.UNAVAILABLE]).any(), matrix
+    assert strict_pool.statistics["restarts"] == restarts
+
+
+def test_an_assignment_shows_the_candidate_nothing_to_learn_from(
+    strict_pool: ExecutionPool,
+) -> None:
+    learner = """
+class Learner:
+    def __eq__(self, other):
+        learned.append(other)
+        return True
+learned = []
+def f(x):
+    return learned[0] if learned else Learner()
+"""
+    test = AssertTest("same = f(3) == 10\nassert f(3) == 10")
+    assert strict_pool.passing_matrix(SQUARE, [learner, RIGHT], [test]).tolist() == [[F], [P]]
+
+
 @pytest.mark.parametrize("name", TESTER_CHEATS)
 def test_a_cheating_test_harms_only_itself(name: str, strict_pool: ExecutionPool) -> None:
     tests = [TESTS[0], AssertTest(TESTER_CHEATS[name]), TESTS[2]]
@@ -124,6 +198,11 @@ def test_a_program_cannot_pass_by_leaving_early(strict_pool: ExecutionPool) -> N
         "import threading\nthreading.Thread(target=lambda: print(int(input()) * 2)).start()": P,
         "print(int(input()) * 2)\nraise SystemExit(1)": Status.ERROR,
         "print(int(input()) * 2)\nimport os\nos._exit(0)": F,  # the buffer is lost, as elsewhere
+        "out = open(1, 'w')\nout.write(str(int(input()) * 2))": P,
+        "class A:\n    def __del__(self):\n        print(6)\na = A()": P,
+        "import io, sys\nout = sys.stdout\nsys.stdout = io.StringIO()\nout.write('6')": P,
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach())\nprint(6)": P,
+        "import sys\nprint(6)\nsys.stdout.close()": P,
         "import os\nos.write(1, b'6')\nos.kill(os.getpid(), 9)": Status.CRASHED,
         "print(6)\nwhile True: pass": Status.TIMEOUT,
         "while True: print(6)": Status.OUTPUT,

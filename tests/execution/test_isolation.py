@@ -133,6 +133,7 @@ def test_the_filter_answers_every_call_as_its_list_says(machine: str) -> None:
         "clone": system_calls.CLONE,
         "prctl": system_calls.PRCTL,
         "pair": system_calls.SOCKETPAIR,
+        "fcntl": system_calls.FCNTL,
     }
     number = {name: system_calls.number(entry, machine) for name, entry in named.items()}
     assert _answer(program, number["clone"], architecture, 17) == _ALLOW
@@ -150,6 +151,13 @@ def test_the_filter_answers_every_call_as_its_list_says(machine: str) -> None:
     assert _answer(program, number["pair"], architecture, 1) == _ALLOW
     assert _answer(program, number["pair"], architecture, 2) == _EPERM
     assert _answer(program, number["prctl"], architecture, 4) == _EPERM  # PR_SET_DUMPABLE
+    assert _answer(program, number["fcntl"], architecture, 0, 4) == _ALLOW  # F_SETFL
+    for command in (8, 10, 15):  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+        assert _answer(program, number["fcntl"], architecture, 0, command) == _EPERM
+    for entry in system_calls.OF_A_PROCESS:
+        call = system_calls.number(entry, machine)
+        assert _answer(program, call, architecture, 0) == _ALLOW
+        assert _answer(program, call, architecture, 1) == _EPERM
     assert _answer(program, 435, architecture) == _ENOSYS  # clone3
     assert _answer(program, 999, architecture) == _ENOSYS
     assert _answer(program, 0, 0x40000003) == _KILL  # the 32-bit table

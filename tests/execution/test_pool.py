@@ -339,3 +339,76 @@ def test_the_documented_example_prints_what_it_says(
     exec(compile(source, "docs/execution.md", "exec"), {"__name__": "__main__"})
     (promised,) = re.findall(r"^ +# (\[\[.*)$", source, re.MULTILINE)
     assert capsys.readouterr().out.strip() == promised
+
+
+RIGHT_VALUES = {
+    "range": ("def f(x):\n    return range(x)", "assert f(3) == range(3)"),
+    "deque": (
+        "from collections import deque\ndef f(x):\n    return deque([x])",
+        "from collections import deque\nassert f(3) == deque([3])",
+    ),
+    "empty count": (
+        "from collections import Counter\ndef f(x):\n    return Counter(a=0)",
+        "from collections import Counter\nassert f(3) == Counter()",
+    ),
+    "date": (
+        "import datetime\ndef f(x):\n    return datetime.date(2020, 1, x)",
+        "import datetime\nassert f(3) == datetime.date(2020, 1, 3)",
+    ),
+    "field": (
+        "class Node:\n    def __init__(self, value):\n        self.value = value\n"
+        "def f(x):\n    return Node(x)",
+        "assert f(3).value == 3",
+    ),
+    "item": (
+        "class Row:\n    def __getitem__(self, place):\n        return place\n"
+        "def f(x):\n    return Row()",
+        "assert f(3)[2] == 2",
+    ),
+    "text": (
+        "class Node:\n    def __str__(self):\n        return 'node'\ndef f(x):\n    return Node()",
+        "assert str(f(3)) == 'node'",
+    ),
+    "sum of a generator": ("def f(x):\n    yield from range(x)", "assert sum(f(4)) == 6"),
+    "generator in a variable": (
+        "def f(x):\n    yield from range(x)",
+        "numbers = f(3)\nassert list(numbers) == [0, 1, 2]",
+    ),
+    "message": (
+        "def f(x):\n    raise KeyError('bad')",
+        "try:\n    f(3)\nexcept KeyError as error:\n    assert error.args == ('bad',)\n"
+        "else:\n    assert False",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT_VALUES)
+def test_right_values_of_every_kind_pass(name: str, pool: ExecutionPool) -> None:
+    source, test = RIGHT_VALUES[name]
+    assert pool.passing_matrix(SQUARE, [source], [AssertTest(test)]).tolist() == [[P]]
+
+
+def test_an_ordered_dictionary_in_the_wrong_order_fails(pool: ExecutionPool) -> None:
+    source = "from collections import OrderedDict\ndef f(x):\n    return OrderedDict(b=2, a=1)"
+    test = AssertTest("from collections import OrderedDict\nassert f(3) == OrderedDict(a=1, b=2)")
+    assert pool.passing_matrix(SQUARE, [source], [test]).tolist() == [[Status.FAILED]]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("'é' * 40_000", "é" * 40_000), ("[(1,)] * 20_000", [[1]] * 20_000)],
+)
+def test_a_right_value_has_room_however_it_is_written(
+    value: str, expected: object, pool: ExecutionPool
+) -> None:
+    source = f"def f(x):\n    return {value}"
+    tests = [CallTest((3,), expected), CallTest((4,), [expected, 1])]
+    assert pool.passing_matrix(SQUARE, [source], tests).tolist() == [[P, Status.FAILED]]
+
+
+def test_no_run_is_out_of_processor_time_before_it_is_out_of_time() -> None:
+    source = "import resource\ndef f(x):\n    return resource.getrlimit(resource.RLIMIT_CPU)[0]"
+    with ExecutionPool(1, Limits(seconds=20.0), "rlimits") as pool:
+        # A busy machine may extend the limit by half.
+        test = AssertTest("assert f(0) > 30")
+        assert pool.passing_matrix(SQUARE, [source], [test]).tolist() == [[P]]

@@ -3,6 +3,8 @@
 import ast
 import contextlib
 import json
+from collections import Counter, OrderedDict, deque
+from datetime import date, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerocoder_jax.execution.worker import values
-from zerocoder_jax.execution.worker.assertions import TooExpensive, evaluate, split_test
+from zerocoder_jax.execution.worker.assertions import split_test
+from zerocoder_jax.execution.worker.evaluation import TooExpensive, evaluate
 from zerocoder_jax.execution.worker.plans import plan_test
 from zerocoder_jax.execution.worker.runner import EXITED
 from zerocoder_jax.execution.worker.verdicts import FORBIDDEN, PASSED, Outcome, judge, judge_shared
@@ -19,7 +22,8 @@ from zerocoder_jax.execution.worker.verdicts import FORBIDDEN, PASSED, Outcome, 
 _SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(),
     st.binary(), st.complex_numbers(allow_nan=False), st.fractions(), st.integers(2**70, 2**90),
-    st.decimals(allow_nan=False),
+    st.decimals(allow_nan=False), st.dates(), st.times(), st.datetimes(), st.timedeltas(),
+    st.builds(range, st.integers(), st.integers(), st.integers(1)),
 )  # fmt: skip
 _HASHABLE = st.recursive(
     _SCALARS, lambda inner: st.one_of(st.tuples(inner, inner), st.frozensets(inner)), max_leaves=5
@@ -27,7 +31,13 @@ _HASHABLE = st.recursive(
 _VALUES = st.recursive(
     _HASHABLE,
     lambda inner: st.one_of(
-        st.lists(inner), st.tuples(inner), st.dictionaries(_HASHABLE, inner), st.sets(_HASHABLE)
+        st.lists(inner),
+        st.tuples(inner),
+        st.dictionaries(_HASHABLE, inner),
+        st.sets(_HASHABLE),
+        st.builds(deque, st.lists(inner)),
+        st.builds(Counter, st.lists(_HASHABLE)),
+        st.builds(OrderedDict, st.lists(st.tuples(_HASHABLE, inner))),
     ),
     max_leaves=12,
 )
@@ -49,7 +59,7 @@ def test_garbage_is_malformed_or_plain_data(data: bytes) -> None:
     assert isinstance(
         value,
         str | int | float | list | tuple | set | frozenset | dict | bytes | bytearray | complex
-        | Fraction | Decimal | values.Opaque | None,
+        | Fraction | Decimal | range | deque | date | time | timedelta | values.Opaque | None,
     )  # fmt: skip
 
 
@@ -94,6 +104,12 @@ def test_an_opaque_value_equals_nothing_not_even_itself() -> None:
     assert arrived != arrived and arrived != 3 and bool(arrived)
 
 
+def test_dictionaries_that_care_for_order_still_do() -> None:
+    arrived = values.loads(values.dumps(OrderedDict(b=2, a=1)))
+    assert arrived != OrderedDict(a=1, b=2) and arrived == {"a": 1, "b": 2}
+    assert values.loads(values.dumps(Counter(a=0))) == Counter()
+
+
 # ---- asserts -----------------------------------------------------------------------------------
 
 
@@ -107,7 +123,20 @@ def test_an_opaque_value_equals_nothing_not_even_itself() -> None:
         ("assert Solution().f(1) == 2", ["Solution().f(1)"]),
         ("assert f(1) == 2 and f(2) == 3", None),  # the second is not always called
         ("assert f(1) == g(2)", None),
-        ("assert f(1)[0] == 2", None),
+        ("assert f(1)[0] == 2", ["f(1)[0]"]),
+        ("assert f(1).value == 2", ["f(1).value"]),
+        ("assert len(f(1)[1:]) == 2", ["len(f(1)[1:])"]),
+        ("r = f(1)\nassert list(r) == [2]", ["r = f(1)", "list(r)"]),
+        ("r = f(1) == 2\nassert r", None),  # it would show the candidate what is expected
+        ("r = [f(1), 2]\nassert f(1) == 2", None),
+        ("r = f(1)\nr = 2\nassert r == 2", None),
+        ("r, s = f(1)\nassert r == 2", None),
+        ("abs = len\nassert abs(f(1)) == 2", None),  # not what the judge means by it
+        ("import cmath as math\nassert f(1) == math.pi", None),
+        ("import math\nassert f(1) == math.pi", ["import math", "f(1)"]),
+        ("assert f(1)[f(0)] == 2", None),
+        ("assert f(1).__class__ == 2", None),
+        ("assert f(1).count(2) == 1", None),
         ("for x in y:\n    assert f(x)", None),
         ("x = 1", None),
         ("assert (lambda: f(1))() == 2", None),

@@ -3,93 +3,26 @@
 ``assert sorted(f([3, 1])) == [1, 3]`` becomes the expression ``sorted(f([3, 1]))``, which the
 candidate's process evaluates and reports as plain data, and the judgement ``_ == [1, 3]``, which
 is made where the candidate never ran. The expected value never enters the candidate's process.
-
-The judgement is walked here, node by node, over a short list of operations whose cost is bounded:
-the test was written by a model too.
 """
 
 import ast
-import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from .evaluation import BINARY, CONSTANTS, FUNCTIONS, NotJudgeable, Reported, dotted
+from .statelessness import is_data
 
 # Longer tests are run as they are: a bound on what the parser has to take from a stranger.
 MAX_TEST_CHARACTERS = 50_000
 
 # Around a call of the entry point these belong to the candidate's side: they only change the form
-# of the value that is reported, and may need the object itself (an iterator, a generator).
+# of the value that is reported, and may need the object itself (an iterator, an object of its own).
+# None of them makes a wrong value right for a candidate that does not know the right one.
 _SHAPING = frozenset(
     {"list", "tuple", "set", "frozenset", "dict", "sorted", "next", "iter", "vars"}
+    | {"len", "sum", "min", "max", "any", "all", "str", "repr"}
 )
-
-_COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-    ast.In: lambda left, right: left in right,
-    ast.NotIn: lambda left, right: left not in right,
-}
-_UNARY: dict[type, Callable[[Any], Any]] = {
-    ast.Not: operator.not_,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Invert: operator.invert,
-}
-_BINARY: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Mult: operator.mul,
-    ast.Pow: operator.pow,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-}
-
-
-class TooExpensive(Exception):
-    """A judgement that would cost more than any honest one."""
-
-
-def _round(number: Any, digits: int | None = None) -> Any:
-    """``round``, but not to a place that takes a power of ten with a billion digits."""
-    if digits is not None and abs(digits) > 400:
-        raise TooExpensive
-    return round(number, digits)
-
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{f.__name__: f for f in (abs, all, any, bool, complex, dict, float, frozenset, int)},
-    **{f.__name__: f for f in (isinstance, len, list, max, min, set, sorted, str, sum)},
-    **{f.__name__: f for f in (tuple, type, ord, chr)},
-    "round": _round,
-    "math.isclose": math.isclose,
-    "math.isnan": math.isnan,
-    "math.isinf": math.isinf,
-    "math.sqrt": math.sqrt,
-    "math.fabs": math.fabs,
-}
-_CONSTANTS: dict[str, Any] = {
-    **{t.__name__: t for t in (int, str, float, bool, list, tuple, dict, set, frozenset)},
-    **{t.__name__: t for t in (bytes, complex)},
-    "math.pi": math.pi,
-    "math.e": math.e,
-    "math.inf": math.inf,
-    "math.nan": math.nan,
-}
-
-
-class NotJudgeable(Exception):
-    """The assert has a part that must be run as Python: it is a free-form test."""
+# What the judge means by these names, a test must not mean otherwise.
+_JUDGED_NAMES = {name.partition(".")[0] for name in (*FUNCTIONS, *CONSTANTS)}
 
 
 @dataclass(frozen=True)
@@ -110,7 +43,7 @@ class Judgement:
     """One assert, seen from outside.
 
     Attributes:
-      expression: its condition; a ``_Reported`` stands for each reported value.
+      expression: its condition; a ``Reported`` stands for each reported value.
     """
 
     expression: ast.expr
@@ -120,14 +53,6 @@ class Judgement:
 class SplitTest:
     steps: tuple[Step, ...]
     judgements: tuple[Judgement, ...]
-
-
-class _Reported(ast.expr):
-    """A place in a judgement that the value with this index fills."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__()
-        self.index = index
 
 
 def split_test(tree: ast.Module, entry_point: str) -> SplitTest | None:
@@ -146,6 +71,8 @@ def split_test(tree: ast.Module, entry_point: str) -> SplitTest | None:
             except (NotJudgeable, RecursionError):
                 return None
         elif isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign):
+            if not splitter.prepares(statement):
+                return None
             splitter.steps.append(Step("exec", ast.unparse(statement)))
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
             continue  # a stray string
@@ -164,6 +91,32 @@ class _Splitter:
         self.steps: list[Step] = []
         self._values = 0
         self._callers: set[ast.AST] = set()  # expressions with a call of the entry point in them
+        self._results: set[str] = set()  # variables that hold what the entry point returned
+
+    def prepares(self, statement: ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign) -> bool:
+        """Whether the candidate may run a statement between the asserts.
+
+        Not one that calls the entry point and does more with the value than shape it: a comparison
+        in it would show the candidate what is expected, and believe its objects.
+        """
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            bound = {(a.asname or a.name).partition(".")[0] for a in statement.names}
+            plain_math = isinstance(statement, ast.Import) and statement.names[0].name == "math"
+            bound -= {"math"} if plain_math and len(statement.names) == 1 else set()
+        else:
+            names = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
+            bound = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
+            value = statement.value
+            calls = value is not None and self._find_callers(value)
+            self._results -= bound
+            if calls:
+                targets = statement.targets if isinstance(statement, ast.Assign) else []
+                if len(targets) != 1 or not isinstance(targets[0], ast.Name):
+                    return False
+                if value is None or not self._belongs_inside(value):
+                    return False
+                self._results.add(targets[0].id)
+        return not bound & _JUDGED_NAMES
 
     def judgement(self, condition: ast.expr) -> Judgement:
         """The judgement on an assert's condition, its steps appended to ``steps``."""
@@ -172,6 +125,7 @@ class _Splitter:
 
     def _find_callers(self, node: ast.AST) -> bool:
         found = isinstance(node, ast.Call) and self._is_entry(node.func)
+        found |= isinstance(node, ast.Name) and node.id in self._results
         for child in ast.iter_child_nodes(node):
             found |= self._find_callers(child)
         if found:
@@ -200,7 +154,7 @@ class _Splitter:
             first, *rest = node.comparators
             comparators = [self.outside(first), *map(self._constant, rest)]
             return ast.Compare(left, node.ops, comparators)
-        if isinstance(node, ast.Call) and _dotted(node.func) in _FUNCTIONS:
+        if isinstance(node, ast.Call) and dotted(node.func) in FUNCTIONS:
             arguments = [self.outside(argument) for argument in node.args]
             keywords = [ast.keyword(k.arg, self.outside(k.value)) for k in node.keywords]
             call = ast.Call(node.func, arguments, keywords)
@@ -220,6 +174,13 @@ class _Splitter:
         return isinstance(function, ast.Attribute) and function.attr == self.name
 
     def _belongs_inside(self, node: ast.expr) -> bool:
+        """A call of the entry point, its result by name, or shaping, parts and fields of these."""
+        if isinstance(node, ast.Name):
+            return node.id in self._results
+        if isinstance(node, ast.Subscript):
+            return self._belongs_inside(node.value) and _is_place(node.slice)
+        if isinstance(node, ast.Attribute):
+            return not node.attr.startswith("_") and self._belongs_inside(node.value)
         if not isinstance(node, ast.Call):
             return False
         if self._is_entry(node.func):
@@ -235,15 +196,15 @@ class _Splitter:
     def _report(self, node: ast.expr) -> ast.expr:
         self.steps.append(Step("eval", ast.unparse(node)))
         self._values += 1
-        return _Reported(self._values - 1)
+        return Reported(self._values - 1)
 
 
-def _dotted(node: ast.expr) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return f"{node.value.id}.{node.attr}"
-    return ""
+def _is_place(node: ast.expr) -> bool:
+    """Whether a subscript is made of literals."""
+    if isinstance(node, ast.Slice):
+        bounds = (node.lower, node.upper, node.step)
+        return all(bound is None or is_data(bound) for bound in bounds)
+    return is_data(node)
 
 
 def _check_call(node: ast.Call) -> None:
@@ -254,7 +215,7 @@ def _check_call(node: ast.Call) -> None:
 
 
 def _check_operator(node: ast.BinOp) -> None:
-    if type(node.op) not in _BINARY:
+    if type(node.op) not in BINARY:
         raise NotJudgeable
 
 
@@ -266,10 +227,10 @@ def _check_operations(node: ast.expr) -> None:
         if isinstance(current, ast.Constant):
             continue
         if isinstance(current, ast.Name | ast.Attribute):
-            if _dotted(current) not in _CONSTANTS:
+            if dotted(current) not in CONSTANTS:
                 raise NotJudgeable
         elif isinstance(current, ast.Call):
-            if _dotted(current.func) not in _FUNCTIONS:
+            if dotted(current.func) not in FUNCTIONS:
                 raise NotJudgeable
             _check_call(current)
             pending += [*current.args, *(k.value for k in current.keywords)]
@@ -290,79 +251,3 @@ def _check_operations(node: ast.expr) -> None:
             pending += [current.left, *current.comparators]
         else:
             raise NotJudgeable
-
-
-def _guard(operation: ast.operator, left: Any, right: Any) -> None:
-    """``10**10**8`` and ``'a' * 10**11`` are not for the judge to compute."""
-    if isinstance(operation, ast.Pow) and not (
-        isinstance(right, int | float) and abs(right) <= 4096 and _bits(left) <= 4096
-    ):
-        raise TooExpensive
-    if isinstance(operation, ast.Mult):
-        for count, sequence in ((left, right), (right, left)):
-            is_repetition = isinstance(count, int) and hasattr(sequence, "__len__")
-            if is_repetition and count * len(sequence) > 1_000_000:
-                raise TooExpensive
-    if isinstance(operation, ast.Mod) and isinstance(left, str | bytes):
-        raise TooExpensive  # a format can ask for any width
-
-
-def _bits(value: Any) -> int:
-    return value.bit_length() if isinstance(value, int) else 0
-
-
-def evaluate(node: ast.expr, values: Sequence[Any] | Mapping[int, Any]) -> Any:
-    """The value of a judgement; raises what Python would raise.
-
-    Args:
-      node: an expression that ``split_test`` let through.
-      values: the reported values; looking one up may raise.
-    """
-    if isinstance(node, _Reported):
-        return values[node.index]
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name | ast.Attribute):
-        return _CONSTANTS[_dotted(node)]
-    if isinstance(node, ast.List):
-        return [evaluate(item, values) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(evaluate(item, values) for item in node.elts)
-    if isinstance(node, ast.Set):
-        return {evaluate(item, values) for item in node.elts}
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values)
-        return {evaluate(k, values): evaluate(v, values) for k, v in pairs if k is not None}
-    if isinstance(node, ast.UnaryOp):
-        return _UNARY[type(node.op)](evaluate(node.operand, values))
-    if isinstance(node, ast.BinOp):
-        left, right = evaluate(node.left, values), evaluate(node.right, values)
-        _guard(node.op, left, right)
-        return _BINARY[type(node.op)](left, right)
-    if isinstance(node, ast.BoolOp):
-        return _evaluate_boolean(node, values)
-    if isinstance(node, ast.Compare):
-        left = evaluate(node.left, values)
-        result: Any = True
-        for operation, comparator in zip(node.ops, node.comparators):
-            right = evaluate(comparator, values)
-            result = _COMPARISONS[type(operation)](left, right)
-            if not result:
-                return result
-            left = right
-        return result
-    if isinstance(node, ast.Call):
-        arguments = [evaluate(argument, values) for argument in node.args]
-        keywords = {k.arg: evaluate(k.value, values) for k in node.keywords if k.arg}
-        return _FUNCTIONS[_dotted(node.func)](*arguments, **keywords)
-    raise NotJudgeable
-
-
-def _evaluate_boolean(node: ast.BoolOp, values: Sequence[Any] | Mapping[int, Any]) -> Any:
-    wanted = isinstance(node.op, ast.Or)
-    result: Any = None
-    for operand in node.values:
-        result = evaluate(operand, values)
-        if bool(result) == wanted:
-            break
-    return result

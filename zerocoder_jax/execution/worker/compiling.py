@@ -6,20 +6,11 @@ Runs in a forked process of a worker: a compiler can be crashed by what it is gi
 import ast
 import base64
 import marshal
-import re
 import types
 from typing import Any
 
+from .layout import ignores_layout, without_docstrings
 from .statelessness import keeps_no_state
-
-# A program that might look at its own docstrings, line numbers or source is equal to another only
-# if its text is.
-_INTROSPECTION = re.compile(
-    r"__(?!(?:name|main|init|len|str|repr|eq|lt|hash|iter|next|call|getitem)__)\w|\b(?:eval|exec|compile|open|getattr|vars|locals|globals|dir|help|inspect|traceback|"
-    r"linecache|tokenize|ast|dis|doctest|pydoc|importlib|sys|gc|ctypes|logging|warnings|"
-    r"co_\w+|f_\w+|tb_\w+|attrgetter|methodcaller|stdin|pickle|marshal)\b"
-)
-_HAS_DOCSTRING = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def compiled(source: str) -> dict[str, Any]:
@@ -35,7 +26,7 @@ def compiled(source: str) -> dict[str, Any]:
         tree = ast.parse(source)
         stateless = keeps_no_state(tree)
         canonical = "source " + source
-        if not _INTROSPECTION.search(source):
+        if ignores_layout(tree):
             canonical = "code " + base64.b64encode(_canonical(tree)).decode()
     except MemoryError:
         return {"error": "memory"}
@@ -45,12 +36,7 @@ def compiled(source: str) -> dict[str, Any]:
 
 
 def _canonical(tree: ast.Module) -> bytes:
-    for node in ast.walk(tree):
-        if isinstance(node, _HAS_DOCSTRING) and ast.get_docstring(node, clean=False):
-            first = node.body.pop(0)
-            if not node.body:
-                node.body.append(ast.copy_location(ast.Pass(), first))
-    code = compile(tree, "solution", "exec", dont_inherit=True)
+    code = compile(without_docstrings(tree), "solution", "exec", dont_inherit=True)
     # Version 2 of marshal: later ones write references, which depend on reference counts.
     return marshal.dumps(_without_places(code), 2)
 

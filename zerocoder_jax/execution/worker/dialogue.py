@@ -13,6 +13,8 @@ import importlib
 import marshal
 import os
 import struct
+from collections import Counter, OrderedDict, deque
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NoReturn
@@ -75,7 +77,7 @@ def answer_calls(code: bytes, entry_point: str) -> NoReturn:
             except SolutionGone:
                 break
             except Exception as error:
-                send(("raised", type(error).__name__, kind_of_exception(error)))
+                send(("raised", type(error).__name__, kind_of_exception(error), _message(error)))
     except BaseException as error:
         try:
             send(("ended", kind_of_exception(error)))
@@ -109,8 +111,8 @@ class StandIn:
             case ("value", result, state):
                 _carry_back(state, positional, named)
                 return result
-            case ("raised", name, kind):
-                raise _exception(name, kind)
+            case ("raised", name, kind, str(message)):
+                raise _exception(name, kind, message)
         self.ended = "error"
         raise SolutionGone
 
@@ -126,16 +128,19 @@ class StandIn:
         return reply
 
 
-_SCALARS = (str, int, float, bool, type(None), complex, bytes, bytearray, Fraction, Decimal)
+_SCALARS = (
+    *(str, int, float, bool, type(None), complex, bytes, bytearray, Fraction, Decimal, range),
+    *(date, time, datetime, timedelta),
+)
 
 
 def _refuse_objects(value: Any) -> None:
     """Only exact plain data can be sent over and still be what the test passed."""
     kind = type(value)
-    if kind in (list, tuple, set, frozenset):
+    if kind in (list, tuple, set, frozenset, deque):
         for item in value:
             _refuse_objects(item)
-    elif kind is dict:
+    elif kind in (dict, OrderedDict, Counter):
         for key, item in value.items():
             _refuse_objects(key)
             _refuse_objects(item)
@@ -143,17 +148,26 @@ def _refuse_objects(value: Any) -> None:
         raise CannotBeSent
 
 
-def _exception(name: object, kind: object) -> BaseException:
+def _message(error: Exception) -> str:
+    """What an exception says; its arguments may be anything."""
+    try:
+        (argument,) = error.args if len(error.args) == 1 else (error,)
+        return str.__str__(str(argument))
+    except Exception:
+        return ""
+
+
+def _exception(name: object, kind: object, message: str) -> BaseException:
     """The built-in exception of this name, so that a test can expect it."""
     if kind == "forbidden":
-        return PermissionError(errno.EPERM, "raised by the solution")
+        return PermissionError(errno.EPERM, message)
     found = getattr(builtins, name, None) if isinstance(name, str) else None
     if isinstance(found, type) and issubclass(found, Exception):
         try:
-            return found("raised by the solution")
-        except TypeError:
+            return found(message)
+        except TypeError:  # one that takes other arguments
             pass
-    return MemoryError() if kind == "memory" else RuntimeError("raised by the solution")
+    return MemoryError() if kind == "memory" else RuntimeError(message)
 
 
 def _carry_back(state: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -168,6 +182,9 @@ def _carry_back(state: Any, positional: tuple[Any, ...], named: dict[str, Any]) 
             continue
         if isinstance(mine, list):
             mine[:] = theirs
+        elif isinstance(mine, deque):
+            mine.clear()
+            mine.extend(theirs)
         elif isinstance(mine, dict | set):
             mine.clear()
             mine.update(theirs)

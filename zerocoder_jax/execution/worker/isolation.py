@@ -53,7 +53,7 @@ NOBODY = 65534
 FIRST_PRIVATE = 16
 SCRATCH = "/tmp"
 SCRATCH_MB = 32
-SCRATCH_FILES = 4096
+SCRATCH_FILES = 1024
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 
 

@@ -19,6 +19,8 @@ from .assertions import MAX_TEST_CHARACTERS, SplitTest, split_test
 from .preloaded import PRELOADED
 from .statelessness import is_data
 
+# A character of a value's source takes at most so many bytes of a report: two escapes.
+_REPORT_BYTES = 12
 # Modules that a free-form test may name without importing them.
 _NAMEABLE = frozenset(name for name in PRELOADED if "." not in name)
 
@@ -57,7 +59,7 @@ def plan_test(test: dict[str, Any], entry_point: str | None) -> Plan:
     if test["kind"] == "call":
         steps = [["call", test["arguments"]]]
         expected = as_json(test["expected"])
-        size = len(repr(expected))
+        size = len(repr(expected)) * _REPORT_BYTES
         return Plan("values", steps, expected=expected, expected_bytes=size, shareable=True)
     sources = [source for source in (test["setup"], test["code"]) if source.strip()]
     inline = Plan("inline", sources=sources)
@@ -71,9 +73,8 @@ def plan_test(test: dict[str, Any], entry_point: str | None) -> Plan:
             if test["setup"].strip():
                 steps.insert(0, ["exec", test["setup"]])
             shareable = all(mode == "eval" and _calls_with_data(call) for mode, call in steps)
-            return Plan(
-                "values", steps, split=split, expected_bytes=len(test["code"]), shareable=shareable
-            )
+            size = len(test["code"]) * _REPORT_BYTES
+            return Plan("values", steps, split=split, expected_bytes=size, shareable=shareable)
         whole = ast.parse("\n".join(sources))
         unknown = _free_names(whole) - {entry_point.partition(".")[0]}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -84,15 +85,16 @@ def plan_test(test: dict[str, Any], entry_point: str | None) -> Plan:
 
 
 def _calls_with_data(source: str) -> bool:
-    """Whether a step is a call, or calls around a call, with nothing but literals in it."""
+    """Whether a step is a call of literals, or calls around one and parts of its value."""
     node = ast.parse(source, mode="eval").body
-    while (
-        isinstance(node, ast.Call)
-        and len(node.args) == 1
-        and not node.keywords
-        and isinstance(node.args[0], ast.Call)
-    ):
-        node = node.args[0]
+    while True:
+        match node:
+            case ast.Subscript(value=ast.Call() | ast.Subscript() as inner):
+                node = inner
+            case ast.Call(args=[ast.Call() | ast.Subscript() as inner], keywords=[]):
+                node = inner
+            case _:
+                break
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -114,8 +116,10 @@ def _free_names(tree: ast.Module) -> set[str]:
             defined.add(node.arg)
         elif isinstance(node, ast.alias):
             defined.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.ExceptHandler) and node.name:
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
             defined.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            defined.add(node.rest)
     return read - defined
 
 

@@ -11,6 +11,7 @@ to report a value that it does not know.
 """
 
 import atexit
+import contextlib
 import errno
 import gc
 import json
@@ -48,10 +49,12 @@ def begin(seconds: float, output_bytes: int, keep_channel: bool = False) -> None
     """Cuts a forked process off from its worker, before it sees any of the solution."""
     os.closerange(_FIRST_PRIVATE + keep_channel, 64)
     os.setsid()  # a signal to "my process group" must not reach the worker or the judge
-    processor = int(seconds) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor))
+    # Never before the wall-clock deadline, which a busy machine can extend by half.
+    processor = int(1.5 * seconds) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (output_bytes, output_bytes))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.enable()
 
 
@@ -125,6 +128,7 @@ def run_program(code: bytes, token: str) -> NoReturn:
     """A whole program: what counts is its standard output and that it ends well."""
     leave, write, load = os._exit, os.write, marshal.loads
     mark = token.encode()
+    output, collect = sys.stdout, gc.collect
     try:
         try:
             exec(load(code), new_module("__main__"))
@@ -132,15 +136,25 @@ def run_program(code: bytes, token: str) -> NoReturn:
             if end.code not in (None, 0):
                 raise
         # What an interpreter does at its end, and programs rely on: waiting for threads, functions
-        # that write the collected output, flushing.
+        # that write the collected output, flushing, and the end of every object, which closes files
+        # on descriptor 1 and runs ``__del__``.
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
-        sys.stdout.flush()
+        _flush(sys.stdout)
+        sys.modules.pop("__main__", None)
+        collect()
+        _flush(output)
     except BaseException as error:
         write(REPORT, mark + b"!" + kind_of_exception(error).encode() + b"\n")
         leave(1)
     leave(0)
+
+
+def _flush(stream: Any) -> None:
+    """Writes what a stream still holds; one that was closed or taken apart holds nothing."""
+    with contextlib.suppress(AttributeError, ValueError):
+        stream.flush()
 
 
 def compile_sources(sources: list[str]) -> NoReturn:

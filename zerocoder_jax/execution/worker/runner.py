@@ -45,10 +45,12 @@ class Runner:
         self._memory_bytes = (memory_mb + 96) << 20
         os.chdir(sandbox.scratch)
         signal.pthread_sigmask(signal.SIG_BLOCK, _CHILD_ENDED)  # waited for, not delivered
-        self._null = os.open("/dev/null", os.O_RDWR)
-        for descriptor in (0, 1, 2, run.REPORT):
-            os.dup2(self._null, descriptor)
-        self._scratch_changed = os.stat(sandbox.scratch).st_ctime_ns
+        # The one signal that Python handles by itself; a handler would open process 1 to it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._renew_streams()
+        os.dup2(2, 1)
+        os.dup2(2, run.REPORT)
+        self._mapped_pages = self._hidden_pages(self._read_proc(f"{os.getpid()}/statm").split())
 
     def serve(self, jobs: socket.socket, outcomes: socket.socket) -> None:
         """Answers jobs until the judge is gone. Each run's outcome is sent as it ends."""
@@ -100,9 +102,16 @@ class Runner:
         if ending.how == EXITED and partner_status is not None and os.WIFSIGNALED(partner_status):
             # The test saw its solution go; this is how it went.
             ending = Ending(SIGNALED, os.WTERMSIG(partner_status), ending.seconds)
-        if "stdin" in program:
-            os.dup2(self._null, 0)
+        self._renew_streams()
         return ending, (output, report)
+
+    def _renew_streams(self) -> None:
+        """Opens /dev/null anew: an open file's flags and locks belong to all who share it."""
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 2)
+        if null > 2:
+            os.close(null)
 
     def _become_run(
         self,
@@ -140,7 +149,7 @@ class Runner:
         try:
             loaded = run.read_all(code)
             os.dup2(channel, run.CHANNEL)
-            os.dup2(self._null, run.REPORT)  # the report belongs to the test's process alone
+            os.dup2(2, run.REPORT)  # the report belongs to the test's process alone
             self._sandbox.restrict_run()
             run.begin(program["seconds"], program["output_bytes"], keep_channel=True)
             program.clear()  # the token among it
@@ -223,13 +232,23 @@ class Runner:
             os.close(descriptor)
 
     def _resident(self) -> int:
-        """Resident memory of the run's processes together, in bytes."""
-        total = 0
+        """Memory that the run's processes hold together, in bytes.
+
+        Private pages count when they are there, shared mappings as a whole: the pages of those
+        need not be in any process's table.
+        """
+        pages = 0
         for pid in self._others():
             fields = self._read_proc(f"{pid}/statm").split()
-            if len(fields) > 2:
-                total += (int(fields[1]) - int(fields[2])) * _PAGE  # without shared file pages
-        return total
+            if len(fields) > 5:
+                pages += int(fields[1]) - int(fields[2])
+                pages += max(0, self._hidden_pages(fields) - self._mapped_pages)
+        return pages * _PAGE
+
+    @staticmethod
+    def _hidden_pages(fields: list[str]) -> int:
+        """Pages of /proc/PID/statm that are mapped but neither private data nor stack."""
+        return int(fields[0]) - int(fields[5]) if len(fields) > 5 else 0
 
     def _sweep(self) -> None:
         """Kills whatever the run left, then empties its directory."""
@@ -241,11 +260,9 @@ class Runner:
                     os.waitpid(-1, 0)
             except ChildProcessError:
                 break
-        scratch = self._sandbox.scratch
-        if os.stat(scratch).st_ctime_ns != self._scratch_changed:
-            os.chmod(scratch, 0o700)
-            remove_all(scratch)
-            self._scratch_changed = os.stat(scratch).st_ctime_ns
+        os.chmod(self._sandbox.scratch, 0o700)  # by its path: "." needs the very permission
+        empty_working_directory()
+        os.utime(".", (0, 0))  # no message from one run to the next
 
     def _kill_all(self) -> None:
         if os.getpid() == 1:
@@ -256,14 +273,32 @@ class Runner:
                 os.kill(pid, signal.SIGKILL)
 
 
-def remove_all(directory: str) -> None:
-    """Empties a directory, whatever permissions the run has set."""
-    with os.scandir(directory) as entries:
+def empty_working_directory() -> None:
+    """Removes all that is in it, whatever permissions, depth and names a run has made.
+
+    Step by step, down and up again: a path may be longer than the kernel takes, and a tree deeper
+    than Python recurses.
+    """
+    path: list[str] = []
+    pending = [_remove_files()]
+    while pending:
+        if pending[-1]:
+            path.append(pending[-1].pop())
+            os.chmod(path[-1], 0o700)
+            os.chdir(path[-1])
+            pending.append(_remove_files())
+        else:
+            pending.pop()
+            if path:
+                os.chdir("..")
+                os.rmdir(path.pop())
+
+
+def _remove_files() -> list[str]:
+    """Removes the files of the working directory; returns the names of its directories."""
+    with os.scandir() as entries:
         found = list(entries)
     for entry in found:
-        if entry.is_dir(follow_symlinks=False):
-            os.chmod(entry.path, 0o700)
-            remove_all(entry.path)
-            os.rmdir(entry.path)
-        else:
-            os.unlink(entry.path)
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name)
+    return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]

@@ -15,7 +15,9 @@ from .system_calls import (
     CLONE,
     CLONE3,
     DEADLY,
+    FCNTL,
     IOCTL,
+    OF_A_PROCESS,
     PRCTL,
     REFUSED,
     SIGNALS,
@@ -45,6 +47,8 @@ _AF_UNIX = 1
 _PRCTL_ALLOWED = (2, 3, 15, 16, 38, 39)
 # ioctl: terminal attributes, window size, close-on-exec, bytes ready, non-blocking.
 _IOCTL_ALLOWED = (0x5401, 0x5413, 0x5450, 0x5451, 0x541B, 0x5421)
+# fcntl: F_SETOWN, F_SETSIG and F_SETOWN_EX make the kernel send signals to any process.
+_FCNTL_REFUSED = (8, 10, 15)
 
 
 def _instruction(code: int, jump_true: int, jump_false: int, value: int) -> bytes:
@@ -58,6 +62,13 @@ def _when_number(value: int, then: list[bytes]) -> list[bytes]:
 
 def _answer(action: int) -> list[bytes]:
     return [_instruction(_RETURN, 0, 0, action)]
+
+
+def _argument_not_in(offset: int, refused: tuple[int, ...]) -> list[bytes]:
+    program = [_instruction(_LOAD, 0, 0, offset)]
+    for value in refused:
+        program += [_instruction(_JUMP_EQUAL, 0, 1, value), *_answer(_ERRNO | errno.EPERM)]
+    return program + _answer(_ALLOW)
 
 
 def _argument_in(offset: int, allowed: tuple[int, ...]) -> list[bytes]:
@@ -101,6 +112,9 @@ def build_filter(machine: str = MACHINE, may_signal: bool = True) -> bytes:
     program += decided_by(SOCKETPAIR, _argument_in(_ARGUMENT_0, (_AF_UNIX,)))
     program += decided_by(PRCTL, _argument_in(_ARGUMENT_0, _PRCTL_ALLOWED))
     program += decided_by(IOCTL, _argument_in(_ARGUMENT_1, _IOCTL_ALLOWED))
+    program += decided_by(FCNTL, _argument_not_in(_ARGUMENT_1, _FCNTL_REFUSED))
+    for entry in OF_A_PROCESS:
+        program += decided_by(entry, _argument_in(_ARGUMENT_0, (0,)))
 
     signals = _ALLOW if may_signal else _ERRNO | errno.EPERM
     for group, action in (

@@ -19,7 +19,7 @@ ALLOWED = """
     rmdir:84:- unlink:87:- unlinkat:263:35 link:86:- linkat:265:37 symlink:88:-
     symlinkat:266:36 truncate:76:45 ftruncate:77:46 fallocate:285:47 fsync:74:82
     fdatasync:75:83 sync_file_range:277:84 fadvise64:221:223 dup:32:23 dup2:33:- dup3:292:24
-    pipe:22:- pipe2:293:59 fcntl:72:25 flock:73:32 sendfile:40:71 splice:275:76 tee:276:77
+    pipe:22:- pipe2:293:59 flock:73:32 sendfile:40:71 splice:275:76 tee:276:77
     copy_file_range:326:285 statfs:137:43 fstatfs:138:44 chmod:90:- fchmod:91:52
     fchmodat:268:53 umask:95:166 utime:132:- utimes:235:- utimensat:280:88 futimesat:261:-
     poll:7:- ppoll:271:73 select:23:- pselect6:270:72 epoll_create:213:-
@@ -32,12 +32,12 @@ ALLOWED = """
     fork:57:- vfork:58:- wait4:61:260 waitid:247:95 exit:60:93 exit_group:231:94
     set_tid_address:218:96 futex:202:98 futex_waitv:449:449 set_robust_list:273:99
     get_robust_list:274:100 rseq:334:293 sched_yield:24:124 sched_getaffinity:204:123
-    sched_setaffinity:203:122 sched_getparam:143:121 sched_getscheduler:145:120
+    sched_getparam:143:121 sched_getscheduler:145:120
     sched_get_priority_max:146:125 sched_get_priority_min:147:126 getpriority:140:141
-    setpriority:141:140 arch_prctl:158:- setsid:112:157 setpgid:109:154 getpgid:121:155
+    arch_prctl:158:- setsid:112:157 setpgid:109:154 getpgid:121:155
     getpgrp:111:- getsid:124:156 getpid:39:172 getppid:110:173 gettid:186:178 getuid:102:174
     geteuid:107:175 getgid:104:176 getegid:108:177 getgroups:115:158 getresuid:118:148
-    getresgid:120:150 getrusage:98:165 getrlimit:97:163 setrlimit:160:164 prlimit64:302:261
+    getresgid:120:150 getrusage:98:165 getrlimit:97:163 setrlimit:160:164
     getcpu:309:168 times:100:153 uname:63:160 sysinfo:99:179 capget:125:90
     rt_sigaction:13:134 rt_sigprocmask:14:135 rt_sigreturn:15:139 rt_sigpending:127:136
     rt_sigsuspend:130:133 rt_sigtimedwait:128:137 sigaltstack:131:132 alarm:37:-
@@ -61,8 +61,9 @@ REFUSED = """
     lchown:94:- fchownat:260:54 mknod:133:- mknodat:259:33 chroot:161:51 setuid:105:146
     setgid:106:144 setreuid:113:145 setregid:114:143 setresuid:117:147 setresgid:119:149
     setgroups:116:159 setns:308:268 unshare:272:97 sched_setscheduler:144:119
-    sched_setparam:142:118 inotify_init1:294:26 fanotify_init:300:262 shmget:29:194
-    semget:64:190 msgget:68:186 mq_open:240:180 clock_settime:227:112 settimeofday:164:170
+    setpriority:141:140 sched_setparam:142:118 inotify_init1:294:26 fanotify_init:300:262
+    shmget:29:194 semget:64:190 msgget:68:186 mq_open:240:180 clock_settime:227:112
+    settimeofday:164:170
     syslog:103:116 quotactl:179:60 sethostname:170:161 setdomainname:171:162
 """
 
@@ -80,13 +81,16 @@ DEADLY = """
 """
 
 # Decided by their arguments in seccomp.py.
-CLONE, CLONE3, IOCTL, PRCTL, SOCKETPAIR = (
+CLONE, CLONE3, FCNTL, IOCTL, PRCTL, SOCKETPAIR = (
     "clone:56:220",
     "clone3:435:435",
+    "fcntl:72:25",
     "ioctl:16:29",
     "prctl:157:167",
     "socketpair:53:199",
 )
+# Their first argument is a process: what a run may change of itself it must not of the worker.
+OF_A_PROCESS = ("prlimit64:302:261", "sched_setaffinity:203:122")
 
 
 def number(entry: str, machine: str) -> int | None:

@@ -8,7 +8,9 @@ base class holds, read by the base class's own methods, so that a lying ``__eq__
 """
 
 import json
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -17,6 +19,9 @@ _LARGE = 1 << 63
 _PLAIN = (str, bool, type(None), float)
 _SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 _BYTES = {bytes: "bytes", bytearray: "bytearray"}
+# Dictionaries with an equality of their own.
+_DICTIONARIES = {OrderedDict: "ordered", Counter: "counter"}
+_TIMES = {date: "date", time: "time", datetime: "datetime"}
 
 
 class Malformed(Exception):
@@ -63,6 +68,9 @@ def encode(value: Any) -> Any:
 
 
 def _encode_rare(value: Any, kind: type) -> Any:
+    if kind in _DICTIONARIES:
+        items = kind.items(value)  # type: ignore[attr-defined]
+        return {_DICTIONARIES[kind]: [[encode(key), encode(item)] for key, item in items]}
     for base, name in _SEQUENCES.items():
         if issubclass(kind, base):
             items = [encode(item) for item in base.__iter__(value)]
@@ -85,6 +93,14 @@ def _encode_rare(value: Any, kind: type) -> Any:
         return {"fraction": [encode(value.numerator), encode(value.denominator)]}
     if kind is Decimal:
         return {"decimal": str(value)}
+    if kind is range:
+        return {"range": [encode(part) for part in (value.start, value.stop, value.step)]}
+    if kind is deque:
+        return {"deque": [encode(item) for item in value]}
+    if kind in _TIMES:
+        return {_TIMES[kind]: value.isoformat()}
+    if kind is timedelta:
+        return {"timedelta": [value.days, value.seconds, value.microseconds]}
     if kind in (type({}.keys()), type({}.items())):
         return {"set": [encode(item) for item in value]}
     if kind.__module__ == "numpy" and hasattr(kind, "item") and not getattr(value, "shape", 1):
@@ -122,8 +138,10 @@ def _decode_complex(parts: Any) -> complex:
 
 
 def _decode_fraction(parts: Any) -> Fraction:
-    numerator, denominator = parts
-    return Fraction(_decode(numerator), _decode(denominator))
+    numerator, denominator = map(_decode, parts)
+    if type(numerator) is not int or type(denominator) is not int:
+        raise Malformed("not a fraction")  # of a text it would compute any power of ten
+    return Fraction(numerator, denominator)
 
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {
@@ -132,6 +150,14 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "set": lambda items: {_decode(item) for item in items},
     "frozenset": lambda items: frozenset(_decode(item) for item in items),
     "dict": lambda items: {_decode(key): _decode(item) for key, item in items},
+    "ordered": lambda items: OrderedDict((_decode(key), _decode(item)) for key, item in items),
+    "counter": lambda items: Counter({_decode(key): _decode(item) for key, item in items}),
+    "range": lambda parts: range(*map(_decode, parts)),
+    "deque": lambda items: deque(_decode(item) for item in items),
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "datetime": datetime.fromisoformat,
+    "timedelta": lambda parts: timedelta(*map(int, parts)),
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "complex": _decode_complex,

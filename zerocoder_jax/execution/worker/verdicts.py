@@ -5,7 +5,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from . import values
-from .assertions import evaluate
+from .evaluation import evaluate
 from .plans import Plan, as_json
 from .runner import OUT_OF_MEMORY, OUT_OF_TIME, SIGNALED
 
