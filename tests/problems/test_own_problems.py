@@ -82,6 +82,7 @@ def test_a_limit_takes_the_first(read):
         ),
         (DOUBLE | {"reference_tests": [{"stdin": "1", "stdout": "2"}]}, "a test of a function is"),
         (ECHO | {"reference_tests": ["assert True"]}, "a test of a whole program is"),
+        (DOUBLE | {"reference_tests": ["assert double(1) = 2"]}, "a test is no Python"),
         (DOUBLE, "task_id 'double' stands already in"),
     ],
 )
@@ -108,7 +109,7 @@ def test_malformed_records_can_be_skipped_and_are_counted(read):
         ("jsonl:no/such/file/at all", "train", "no such file or directory"),
         ("mbpp:{file}", "dev", "no split 'dev'; mbpp has prompt, test, validation, train and all"),
         ("jsonl:{folder}", "train", "a directory without .jsonl"),
-        ("jsonl:{file}", "train", "no problems in split 'train'"),
+        ("jsonl:{file}", "train", "no problems in split 'train'; format:PATH@SPLIT names another"),
     ],
 )
 def test_a_source_that_leads_nowhere_is_explained(tmp_path, source, split, what):

@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.problems import AssertTest, CallTest, StdioTest, read_problems
+from zerocoder_jax.problems import CallTest, StdioTest, read_problems
 
 APPS_STDIO = {
     "problem_id": 7,
@@ -140,6 +140,21 @@ def test_apps_reads_programs_and_calls(tmp_path):
     assert (bare.reference_solution, bare.reference_tests) == (None, ())
 
 
+def test_apps_numbers_too_long_for_python_spoil_their_own_test_only(tmp_path):
+    # The published file has integers of more than the 4300 digits that Python reads.
+    long = "1" * 5000
+    call = '{"fn_name": "double", "inputs": [[2], [%s], [[3, %s]]], "outputs": [4, 6, %s]}'
+    stdio = '{"inputs": ["2", %s], "outputs": ["4", [%s]]}'
+    write(
+        tmp_path / "train.jsonl",
+        APPS_CALL | {"input_output": call % (long, long, long)},
+        APPS_STDIO | {"input_output": stdio % (long, long)},
+    )
+    called, program = read_problems(f"apps:{tmp_path}", split="train")
+    assert called.reference_tests == (CallTest((2,), 4),)
+    assert program.reference_tests == (StdioTest("2", "4"), StdioTest(long, long))
+
+
 def test_apps_splits_are_its_files_and_ids_begin_anew_in_each(tmp_path):
     write(tmp_path / "train.jsonl", APPS_STDIO)
     write(tmp_path / "test.jsonl.gz", APPS_STDIO, APPS_CALL)
@@ -256,11 +271,73 @@ def test_mbpp_plus_shows_no_test_and_finds_the_tuples_that_json_lost(tmp_path):
     (problem,) = read_problems(f"mbpp:{path}", split="test")
     assert problem.prompt == "Write a function to swap a pair."
     assert problem.starter_code == "def swap(arg1):"
-    assert problem.reference_tests[0] == AssertTest("assert swap((1, 2)) == (2, 1)")
+    assert problem.reference_tests[0].code == "assert swap((1, 2)) == (2, 1)"
     right = "def swap(pair):\n    first, second = pair\n    return (second, first)"
     wrong = "def swap(pair):\n    return (2, 1)"
     assert [holds(test, right) for test in problem.reference_tests] == [True, True]
     assert [holds(test, wrong) for test in problem.reference_tests] == [True, False]
+
+
+# Name, reference, an input, an answer that EvalPlus accepts too, and one that it does not.
+OPEN_ANSWERS = [
+    ("similar_elements", "return tuple({*a} & {*b})", [[3, 4, 5], [5, 4]], "(5, 4)", "(5,)"),
+    ("larg_nnum", "return sorted(a, reverse=True)[:b]", [[1, 9, 5], 2], "[5, 9]", "[9]"),
+    ("check_str", "import re; return re.search(b, a)", ["abc", "b"], "True", "None"),
+    ("sum_div", "return a - 1 + 0 * b", [8, 0], "0", "6"),
+    ("average", "return (a + b) / 2", [0, 0], "1e-9", "1e-3"),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "given", "accepted", "refused"), OPEN_ANSWERS)
+def test_mbpp_plus_leaves_open_what_the_statement_leaves_open(
+    tmp_path, name, body, given, accepted, refused
+):
+    functions = {"entry_point": name, "canonical_solution": f"def {name}(a, b):\n    {body}\n"}
+    inputs = {"base_input": [given], "plus_input": [given], "assertion": ""}
+    path = write(tmp_path / "MbppPlus.jsonl", MBPP_PLUS | functions | inputs)
+    (problem,) = read_problems(f"mbpp:{path}", split="test")
+    assert len(problem.reference_tests) == 2
+    for test in problem.reference_tests:
+        assert holds(test, functions["canonical_solution"])
+        assert holds(test, f"def {name}(a, b):\n    return {accepted}")
+        assert not holds(test, f"def {name}(a, b):\n    return {refused}")
+
+
+def test_humaneval_plus_takes_any_root_of_a_polynomial(tmp_path):
+    record = HUMANEVAL_PLUS | {
+        "prompt": "def find_zero(xs: list):\n",
+        "canonical_solution": "    return 1.0\n",  # x^2 - 3x + 2: 1 and 2
+        "entry_point": "find_zero",
+        "base_input": [[[2, -3, 1]]],
+        "plus_input": {},
+        "atol": 1e-4,
+    }
+    path = write(tmp_path / "HumanEvalPlus.jsonl", record)
+    (problem,) = read_problems(f"humaneval:{path}")
+    (test,) = problem.reference_tests
+    assert holds(test, "def find_zero(xs):\n    return 2.00001")
+    assert not holds(test, "def find_zero(xs):\n    return 1.5")
+
+
+def test_mbpp_plus_asserts_may_use_math_and_take_several_lines(tmp_path):
+    assertion = (
+        "\nimport math\nassert math.isclose(area(1),\n    3.14159, rel_tol=0.001)\n"
+        "assert math.isclose(area(2), 12.566, rel_tol=0.001)\n"
+    )
+    record = MBPP_PLUS | {
+        "entry_point": "area",
+        "canonical_solution": "import math\ndef area(r):\n    return math.pi * r * r\n",
+        "assertion": assertion,
+        "base_input": [[1], [2]],
+        "plus_input": [[3]],
+    }
+    path = write(tmp_path / "MbppPlus.jsonl", record)
+    (problem,) = read_problems(f"mbpp:{path}", split="test")
+    assert len(problem.reference_tests) == 3
+    assert all(
+        holds(t, "def area(r):\n    return 3.141592653 * r * r") for t in problem.reference_tests
+    )
+    assert not any(holds(t, "def area(r):\n    return 3 * r * r") for t in problem.reference_tests)
 
 
 HUB_SCRIPT = """import numpy as np

@@ -121,6 +121,45 @@ def test_a_method_is_called_on_a_fresh_instance():
         ("assert [double(4)]", "constant_assert"),
         ("assert not (lambda: double(4))", "constant_assert"),
         ("assert double(4) == 8 if False else 1", "constant_assert"),
+        ("assert True if double(4) else True", "constant_assert"),
+        ("assert double(4) == double(4) == double(4)", "constant_assert"),
+        ("assert double(4) < double(4)", "constant_assert"),
+        ("assert double(4) == 8 or 2 > 1", "constant_assert"),
+        ("assert double(4) == 8 or double", "constant_assert"),
+        ("assert callable(double) or double(4) == 8", "constant_assert"),
+        ("n = 4\nassert double(n) == 8 or n == 4", "constant_assert"),
+        ("assert double(4) == 8 or double(4) != 8", "constant_assert"),
+        ("assert not double(4) or double(4)", "constant_assert"),
+        ("assert any([double(4) == 8, True])", "constant_assert"),
+        ("assert (x := double(4)) == x", "constant_assert"),
+        ("assert double(4) != object()", "constant_assert"),
+        ("assert double(4) is not []", "constant_assert"),
+        ("assert double(4) != double", "constant_assert"),
+        ("assert double(4) in [double(4), 8]", "constant_assert"),
+        ("assert isinstance(double(4), (int, object))", "constant_assert"),
+        ("assert isinstance(double(4), type(double(4)))", "constant_assert"),
+        ("assert hasattr(double(4), '__class__')", "constant_assert"),
+        ("assert repr(double(4))", "constant_assert"),
+        ("assert bool([double(4)])", "constant_assert"),
+        ("assert [double(n) for n in [1, 2]]", "constant_assert"),
+        ("assert double(4) - double(4) == 0", "constant_assert"),
+        ("assert 0 * double(4) == 0", "constant_assert"),
+        ("assert len([double(4)]) == 1", "constant_assert"),
+        ("assert (double(4) == double(4)) is True", "constant_assert"),
+        (
+            "class Any:\n    def __eq__(self, other):\n        return True\n"
+            "assert double(4) == Any()",
+            "constant_assert",
+        ),
+        ("from unittest.mock import ANY\nassert double(4) == ANY", "inspection_import"),
+        ("import operator\nassert operator.attrgetter('__code__')(double)(4)", "no_call"),
+        (
+            "from operator import attrgetter as get\nassert double(4) == get('__name__')(double)",
+            "inspection",
+        ),
+        ("assert double(4) == answer", "undefined_name"),
+        ("assert double(4) == _helper(4)", "undefined_name"),
+        ("expected = answer\nright = [expected]\nassert double(4) in right", "undefined_name"),
         ("try:\n    assert double(4) == 9\nexcept AssertionError:\n    pass", "guarded_assert"),
         ("if double(4) == 8:\n    assert double(4) == 8", "guarded_assert"),
         ("for n in []:\n    assert double(n) == 1", "guarded_assert"),
@@ -153,6 +192,40 @@ def test_cheats_and_useless_replies_are_refused_with_a_reason(code, reason):
     parsed = parse_test(fenced(code), DOUBLE)
     assert (parsed.test, parsed.reason) == (None, reason)
     assert reason in TEST_REASONS
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "assert double(4)",
+        "assert double(4) is not None",
+        "assert isinstance(double(4), int)",
+        "assert double(4) != double(5)",
+        "assert double(4) == 8 or double(4) == 9",
+        "assert double(4) == 8 and double(5) == 10",
+        "assert all((double(n) == 2 * n for n in [1, 2]))",
+        "assert (x := double(4)) == 8 and x != 9",
+        "assert type(double(4)) is int",
+        "assert 0 <= double(4) <= 8",
+        "assert double(0) == 0 * 5",
+        "numbers = [4]\nassert len(numbers) == 1 and double(numbers[0]) == 8",
+        "result = double(4)\nassert double(5) == 10 or result == 8",
+        "assert math.isclose(double(0.5), 1.0)",
+        "pair = Pair(1, 2)\nassert double([pair, Pair(3, 4)]) == 8",
+        "import re\nassert re.compile('8').match(str(double(4)))",
+    ],
+)
+def test_a_weak_test_is_a_test(code):
+    """What it is worth, its mutation score says."""
+    assert code_of(fenced(code)) == code
+
+
+def test_a_test_may_use_what_the_starter_code_defines():
+    starter = "class ListNode:\n    pass\n\ndef double(n):"
+    problem = Problem("t", "p", "double", "function", starter_code=starter)
+    code = "assert double(4) == ListNode(8)"
+    assert code_of(fenced(code), problem) == code
+    assert parse_test(fenced(code), DOUBLE).reason == "undefined_name"
 
 
 def test_a_cheat_beside_an_honest_assert_does_not_count():

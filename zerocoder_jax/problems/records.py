@@ -6,7 +6,7 @@ JSON lines, one JSON list, either of them compressed with gzip, and parquet (ext
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,10 +51,15 @@ class Record:
         """The error that names this record."""
         return MalformedRecord(f"{self.where}: {what}")
 
-    def decode(self, text: str | bytes, name: str) -> Any:
-        """JSON inside the record, such as a field that holds JSON as text."""
+    def decode(
+        self, text: str | bytes, name: str, parse_int: Callable[[str], Any] | None = None
+    ) -> Any:
+        """JSON inside the record, such as a field that holds JSON as text.
+
+        ``parse_int`` makes something else than an int of the digits of whole numbers.
+        """
         try:
-            return json.loads(text)
+            return json.loads(text, parse_int=parse_int)
         except (ValueError, RecursionError) as error:
             raise self.malformed(f"{name} is not valid JSON ({error})") from None
 

@@ -11,18 +11,21 @@ syntax_error           no part of it parses
 too_long               a reply or a test of unreasonable size
 no_assert              Python without an assert (stdio: an empty output)
 no_call                no assert calls the entry point
-constant_assert        its outcome does not depend on the call: ``assert True``, ``f(1) == f(1)``
+constant_assert        its outcome does not depend on the call: see ``tautologies.py``
 guarded_assert         stands in a try, an if, a loop or a with: it might never be judged
 exits                  ends the process: ``exit()``, ``sys.exit()``, ``os._exit()``, SystemExit
 inspection_import      needs a module that can look at or change the solution or the judge
 inspection             the same without an import: ``f.__code__``, ``globals()``, ``open()``
 rebinds_entry_point    gives the entry point's name to something else on the way
+undefined_name         compares with what only a solution could define
 =====================  =============================================================================
 
 Never raises on a reply.
 """
 
 import ast
+import builtins
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,6 +33,8 @@ from zerocoder_jax.problems.coder_replies import LONGEST_REPLY, bound_names
 from zerocoder_jax.problems.entry_points import parse_quietly
 from zerocoder_jax.problems.fences import fenced_blocks, without_thought
 from zerocoder_jax.problems.problem import AssertTest, Problem, StdioTest, Test
+from zerocoder_jax.problems.statement_names import names_changed, names_loaded, names_stored
+from zerocoder_jax.problems.tautologies import depends_on_call, is_tautology
 
 LONGEST_TEST = 10_000
 
@@ -45,6 +50,7 @@ TEST_REASONS = (
     "inspection_import",
     "inspection",
     "rebinds_entry_point",
+    "undefined_name",
 )
 
 
@@ -56,7 +62,7 @@ def _words(text: str) -> frozenset[str]:
 _ALLOWED_MODULES = _words(
     "array bisect cmath collections copy dataclasses datetime decimal enum fractions functools"
     " heapq itertools json math numbers numpy operator random re statistics string textwrap typing"
-    " __future__ pytest unittest time"
+    " __future__ pytest time"
 )
 # `sys.maxsize` is a number; `sys.modules` is a way into the judge.
 _ALLOWED_SYS = frozenset({"maxsize", "float_info", "maxunicode", "getsizeof"})
@@ -64,6 +70,9 @@ _INSPECTION_NAMES = _words(
     "__import__ breakpoint compile delattr eval exec getattr globals input locals open"
     " setattr vars __builtins__ __loader__ __spec__ __file__"
 )
+_INSPECTION_ATTRIBUTES = frozenset({"attrgetter", "methodcaller"})
+# Methods by which an object could agree with every value.
+_COMPARING = _words("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __bool__ __contains__ __len__")
 _EXIT_NAMES = frozenset({"exit", "quit", "SystemExit", "KeyboardInterrupt"})
 _EXIT_ATTRIBUTES = frozenset({"exit", "_exit", "abort", "kill", "execv"})
 
@@ -95,7 +104,7 @@ def parse_test(
     try:
         if problem.entry_point is None:
             return ParsedTest(_stdio_test(text))
-        return ParsedTest(_assert_test(text, problem.entry_point, asserts_per_test))
+        return ParsedTest(_assert_test(text, problem, asserts_per_test))
     except _Refused as refusal:
         return ParsedTest(None, refusal.args[0])
     except (RecursionError, MemoryError, ValueError):
@@ -116,7 +125,10 @@ def _stdio_test(text: str) -> StdioTest:
     return StdioTest(stdin, stdout)
 
 
-def _assert_test(text: str, entry_point: str, asserts_per_test: int) -> AssertTest:
+def _assert_test(text: str, problem: Problem, asserts_per_test: int) -> AssertTest:
+    entry_point = problem.entry_point or ""
+    known = {entry_point.partition(".")[0], *dir(builtins), *_ALLOWED_MODULES, "sys"}
+    known.update(re.findall(r"\w+", problem.starter_code))  # a ListNode that comes with it
     trees = list(_modules(text))
     refusals = []
     kept: list[ast.stmt] = []
@@ -127,7 +139,7 @@ def _assert_test(text: str, entry_point: str, asserts_per_test: int) -> AssertTe
                 if asserts == asserts_per_test:
                     break
                 try:
-                    found = _judge(node, scope[:position], entry_point)
+                    found = _judge(node, scope[:position], entry_point, known)
                 except _Refused as refusal:
                     refusals.append(refusal)
                     continue
@@ -211,7 +223,9 @@ def _scopes(body: list[ast.stmt], entry_point: str) -> Iterator[list[ast.stmt]]:
         yield context + function.body
 
 
-def _judge(node: ast.stmt, before: list[ast.stmt], entry_point: str) -> list[ast.stmt] | None:
+def _judge(
+    node: ast.stmt, before: list[ast.stmt], entry_point: str, known: set[str]
+) -> list[ast.stmt] | None:
     """The assert with the statements it needs; None for a statement that is no matter of ours."""
     if isinstance(node, ast.Try | ast.TryStar | ast.If | ast.For | ast.While | ast.With):
         inside = [child for child in ast.walk(node) if isinstance(child, ast.Assert)]
@@ -223,14 +237,18 @@ def _judge(node: ast.stmt, before: list[ast.stmt], entry_point: str) -> list[ast
     if not _calls_entry_point(node.test, before, entry_point):
         names = any(isinstance(child, ast.Name) for child in ast.walk(node.test))
         raise _Refused("no_call" if names else "constant_assert")
-    if _constant(node.test):
+    if is_tautology(node.test, entry_point, _results(before, entry_point)):
         raise _Refused("constant_assert")
     # The message is not needed and could hold code.
     kept = [*_needed(node, before, entry_point), ast.Assert(test=node.test, msg=None)]
     for statement in kept:
         _refuse_inspection(statement)
-        if entry_point.partition(".")[0] in _names_stored(statement):
+        if entry_point.partition(".")[0] in names_stored(statement):
             raise _Refused("rebinds_entry_point")
+        if _COMPARING & names_stored(statement):
+            raise _Refused("constant_assert")  # an object of the test's own that equals everything
+    if _names_beside_calls(node.test, entry_point) & _foreign_names(kept, known):
+        raise _Refused("undefined_name")
     return kept
 
 
@@ -262,83 +280,58 @@ def _is_instance(receiver: ast.expr, before: list[ast.stmt], owner: str) -> bool
     return False
 
 
-def _constant(test: ast.expr) -> bool:
-    """Whether the assert's outcome is plain without running anything."""
-    match test:
-        case ast.Constant() | ast.Lambda() | ast.JoinedStr():
-            return True
-        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
-            return bool(parts)  # `assert (f(1), 2)` always holds
-        case ast.Dict(keys=keys):
-            return bool(keys)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _constant(operand)
-        case ast.BoolOp(values=values):
-            return any(map(_constant, values))
-        case ast.IfExp(test=condition):
-            return _constant(condition)
-        case ast.NamedExpr(value=value):
-            return _constant(value)
-        case ast.Compare(left=left, comparators=[right]):
-            return ast.dump(left) == ast.dump(right)
-    return False
+def _foreign_names(kept: list[ast.stmt], known: set[str]) -> set[str]:
+    """Names that only a solution can define, and variables that are made of these."""
+    defined = known.union(*map(names_stored, kept))
+    foreign: set[str] = set().union(*map(names_loaded, kept)) - defined
+    for statement in kept:
+        if names_loaded(statement) & foreign:
+            foreign |= bound_names(statement) | names_changed(statement)
+    return foreign
+
+
+def _names_beside_calls(test: ast.expr, entry_point: str) -> set[str]:
+    """Names in a condition, without those in arguments of the entry point: these are inputs."""
+    method = entry_point.rpartition(".")[2]
+    names: set[str] = set()
+    pending: list[ast.AST] = [test]
+    while pending:
+        match pending.pop():
+            case ast.Name(id=name):
+                names.add(name)
+            case ast.Call(func=ast.Name(id=name)) if name == method:
+                continue
+            case ast.Call(func=ast.Attribute(value=receiver, attr=name)) if name == method:
+                pending.append(receiver)
+            case node:
+                pending += ast.iter_child_nodes(node)
+    return names
+
+
+def _results(before: list[ast.stmt], entry_point: str) -> set[str]:
+    """Names of the variables and functions that hold, or make, what the entry point returns."""
+    results: set[str] = set()
+    for statement in before:
+        if depends_on_call(statement, entry_point, results):
+            results |= bound_names(statement) | names_changed(statement)
+    return results
 
 
 def _needed(node: ast.Assert, before: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
     """The earlier statements on which the assert depends, in their order: a backward slice."""
     owner = entry_point.partition(".")[0]
-    wanted = _names_loaded(node.test) - {owner}
+    wanted = names_loaded(node.test) - {owner}
     kept: list[ast.stmt] = []
     for statement in reversed(before):
         if isinstance(statement, ast.Assert) or owner in bound_names(statement):
             continue
-        if not (bound_names(statement) | _names_changed(statement)) & wanted:
+        if not (bound_names(statement) | names_changed(statement)) & wanted:
             continue
         if isinstance(statement, ast.Try | ast.TryStar | ast.While | ast.With):
             raise _Refused("guarded_assert")
         kept.append(statement)
-        wanted |= _names_loaded(statement) - {owner}
+        wanted |= names_loaded(statement) - {owner}
     return kept[::-1]
-
-
-def _names_loaded(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-
-
-def _names_stored(tree: ast.AST) -> set[str]:
-    """Every name that is bound anywhere inside, as a variable, a definition or an argument."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                names.add(name)
-            case ast.Global(names=declared) | ast.Nonlocal(names=declared):
-                names.update(declared)
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
-                names.add(name)
-            case ast.alias(name=name, asname=asname):
-                names.add((asname or name).partition(".")[0])
-    return names
-
-
-def _names_changed(statement: ast.stmt) -> set[str]:
-    """Variables that ``x[0] = 1``, ``x.y = 1`` or ``x.append(1)`` change without binding them."""
-    roots: list[ast.expr] = []
-    for node in ast.walk(statement):
-        match node:
-            case ast.Assign(targets=targets):
-                roots += targets
-            case ast.AugAssign(target=target):
-                roots.append(target)
-            case ast.Expr(value=ast.Call(func=ast.Attribute(value=receiver))):
-                roots.append(receiver)
-    return {name for root in roots if (name := _root(root))}
-
-
-def _root(node: ast.expr) -> str | None:
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else None
 
 
 def _refuse_inspection(statement: ast.stmt) -> None:
@@ -353,9 +346,12 @@ def _refuse_inspection(statement: ast.stmt) -> None:
                     raise _Refused("inspection_import")
                 continue
             case ast.Attribute(attr=attribute, ctx=context):
-                if attribute.startswith("__") or not isinstance(context, ast.Load):
+                inspects = attribute.startswith("__") or attribute in _INSPECTION_ATTRIBUTES
+                if inspects or not isinstance(context, ast.Load):
                     raise _Refused("inspection")
                 continue
+            case ast.alias(name=name) if name in _INSPECTION_ATTRIBUTES:
+                raise _Refused("inspection")
             case ast.Name(id=name) if name in _INSPECTION_NAMES:
                 raise _Refused("inspection")
             case _:

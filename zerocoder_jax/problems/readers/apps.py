@@ -11,7 +11,7 @@ of seed and task id decides, so that the choice depends on nothing but the seed.
 
 from zerocoder_jax.problems.entry_points import LEETCODE_IMPORTS
 from zerocoder_jax.problems.problem import Problem
-from zerocoder_jax.problems.readers.input_output import paired_tests
+from zerocoder_jax.problems.readers.input_output import paired_tests, whole_number
 from zerocoder_jax.problems.readers.sampling import stratified
 from zerocoder_jax.problems.readers.starter_code import entry_point_in
 from zerocoder_jax.problems.records import Record
@@ -28,7 +28,9 @@ def to_problem(record: Record) -> Problem:
     if reference is not None and not isinstance(reference, str):
         raise record.malformed("'solutions' must be a list of programs")
     packed = record.text("input_output", "")
-    fields = record.decode(packed, "'input_output'") if packed.strip() else None
+    fields = (
+        record.decode(packed, "'input_output'", parse_int=whole_number) if packed.strip() else None
+    )
     starter_code = record.text("starter_code", "").strip()
     function = fields.get("fn_name") if isinstance(fields, dict) else None
     if function and reference:

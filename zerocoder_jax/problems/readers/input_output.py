@@ -6,12 +6,25 @@ from zerocoder_jax.problems.problem import CallTest, StdioTest, Test
 from zerocoder_jax.problems.records import Record
 
 
+class LongNumber(str):
+    """The digits of a whole number that is too long for Python to read (4300 digits)."""
+
+
+def whole_number(digits: str) -> int | LongNumber:
+    """A whole number of JSON; its digits where ``int`` refuses them. APPS has such tests."""
+    try:
+        return int(digits)
+    except ValueError:
+        return LongNumber(digits)
+
+
 def paired_tests(record: Record, fields: Any, name: str) -> tuple[Test, ...]:
     """The tests in ``{"inputs": [...], "outputs": [...], "fn_name": ...}``.
 
     With ``fn_name`` an input is a list of arguments (APPS) or a text with one JSON argument per
     line (LiveCodeBench). Where every output is a list of one value, that value is meant: this is
-    how APPS wraps the results of its Codewars problems.
+    how APPS wraps the results of its Codewars problems. Calls with a ``LongNumber`` in them are
+    left out: solutions run in a Python that can neither be given such a number nor print it.
     """
     inputs = fields.get("inputs") if isinstance(fields, dict) else None
     outputs = fields.get("outputs") if isinstance(fields, dict) else None
@@ -34,7 +47,16 @@ def paired_tests(record: Record, fields: Any, name: str) -> tuple[Test, ...]:
     return tuple(
         CallTest(tuple(given) if isinstance(given, list) else (given,), expected)
         for given, expected in zip(inputs, outputs, strict=True)
+        if not _holds_long_number([given, expected])
     )
+
+
+def _holds_long_number(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return any(map(_holds_long_number, value))
+    return isinstance(value, LongNumber)
 
 
 def line_test(record: Record, given: Any, expected: Any) -> CallTest:

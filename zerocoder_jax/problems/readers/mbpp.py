@@ -9,9 +9,10 @@ EvalPlus MBPP (378 problems in v0.2) comes in two layouts, both known here: the 
 ``plus_input``, ``canonical_solution``, ...). It is an evaluation set, so it has no splits.
 """
 
+import ast
 import re
 
-from zerocoder_jax.problems.entry_points import find_entry_point, signature
+from zerocoder_jax.problems.entry_points import find_entry_point, parse_quietly, signature
 from zerocoder_jax.problems.problem import AssertTest, Problem
 from zerocoder_jax.problems.readers.evalplus import hub_script, is_evalplus, plus_tests
 from zerocoder_jax.problems.records import Record
@@ -60,7 +61,12 @@ def to_problem(record: Record) -> Problem:
 
 def _evalplus_problem(record: Record) -> Problem:
     entry_point = record.text("entry_point")
-    asserts = [line for line in record.text("assertion", "").splitlines() if line.strip()]
+    tree = parse_quietly(record.text("assertion", ""))
+    # Some assertions call math.isclose: the table's test_imports are not in this layout.
+    asserts = (
+        [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assert)] if tree else []
+    )
+    base_tests = [AssertTest(code, "import math") for code in asserts]
     return Problem(
         task_id=f"mbpp/{record.text('task_id').removeprefix('Mbpp/')}",
         prompt=_statement(record.text("prompt")),
@@ -68,7 +74,7 @@ def _evalplus_problem(record: Record) -> Problem:
         kind="function",
         starter_code=signature(entry_point, asserts) if asserts else "",
         reference_solution=_unix(record.text("canonical_solution")),
-        reference_tests=(*map(AssertTest, asserts), *plus_tests(record, base=not asserts)),
+        reference_tests=(*base_tests, *plus_tests(record, base=not asserts)),
         source="mbpp",
     )
 

@@ -25,6 +25,7 @@ like a misspelt one of these. One line:
 import difflib
 from typing import Any
 
+from zerocoder_jax.problems.entry_points import parse_quietly
 from zerocoder_jax.problems.problem import AssertTest, CallTest, Problem, StdioTest, Test
 from zerocoder_jax.problems.records import Record
 
@@ -86,6 +87,13 @@ def _refuse_misspelt_fields(record: Record) -> None:
             raise record.malformed(f"unknown field '{name}'; did you mean '{near[0]}'?")
 
 
+def _python(record: Record, code: str) -> str:
+    """The code of a test: one that is no Python would call every solution wrong."""
+    if parse_quietly(code) is None:
+        raise record.malformed(f"a test is no Python: {code[:60]}")
+    return code
+
+
 def _is_entry_point(name: str) -> bool:
     parts = name.split(".")
     return len(parts) <= 2 and all(part.isidentifier() for part in parts)
@@ -94,9 +102,9 @@ def _is_entry_point(name: str) -> bool:
 def _test(record: Record, test: Any, kind: str) -> Test:
     match test:
         case str() as code if kind == "function":
-            return AssertTest(code)
+            return AssertTest(_python(record, code))
         case {"code": str(code)} if kind == "function" and isinstance(test.get("setup", ""), str):
-            return AssertTest(code, test.get("setup", ""))
+            return AssertTest(_python(record, code), _python(record, test.get("setup", "")))
         case {"arguments": list(arguments), "expected": expected} if kind == "function":
             return CallTest(tuple(arguments), expected)
         case {"stdin": str(stdin), "stdout": str(stdout)} if kind == "stdio":

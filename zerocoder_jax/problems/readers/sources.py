@@ -87,7 +87,8 @@ def read_problems(
     if malformed:
         _log.warning("%s: skipped %d malformed records: %s", source, len(malformed), malformed[0])
     if not problems:
-        raise UserError(f"problem source '{source}': no problems in split '{split}'")
+        other = "; format:PATH@SPLIT names another" if split != "all" else ""
+        raise UserError(f"problem source '{source}': no problems in split '{split}'{other}")
     if form.subset:
         problems = form.subset(problems, split)
     return ProblemList(problems[: limit or None], tuple(malformed or ()))
