@@ -70,6 +70,8 @@ def test_yarn_is_read_as_qwen_documents_it() -> None:
         ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding-window"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2}}, "rope scaling 'longrope'"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' has no factor"),
+        ({"rope_scaling": {"type": "yarn", "factor": None}}, "rope scaling 'yarn' has no factor"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"rope_scaling": {"type": "yarn", "factor": 2, "mscale": 0.7}}, "'mscale'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),

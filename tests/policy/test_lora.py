@@ -133,6 +133,8 @@ def test_defective_adapters_are_refused_by_name(tiny_policy: TinyPolicy, tmp_pat
             load_lora(tmp_path, config)
     for fields_change, said in (
         ({"use_dora": True}, "use_dora is not supported"),
+        ({"r": None}, "r is missing or no number"),
+        ({"lora_alpha": "16"}, "lora_alpha is missing or no number"),
         ({"bias": "all"}, "only plain LoRA"),
         ({"target_modules": ["q_proj", "lm_head"]}, "beyond the decoder's projections"),
     ):

@@ -106,18 +106,20 @@ def test_a_tensor_of_the_wrong_shape_is_named(saved: Path) -> None:
     name = "model.layers.2.self_attn.k_proj.weight"
     rewrite(saved, lambda tensors: tensors.update({name: np.zeros((3, 4), np.float32)}))
     message = refusal(saved)
-    assert f"tensor {name} has shape (3, 4)" in message and "(12, 12)" in message
+    assert f"model.safetensors: tensor {name} has shape (3, 4)" in message
+    assert "(12, 12)" in message
 
 
 def test_a_checkpoint_of_another_size_is_refused(saved: Path) -> None:
     reconfigure(saved, num_hidden_layers=2)
-    assert "tensor model.layers.2." in refusal(saved)
+    assert "model.safetensors: tensor model.layers.2." in refusal(saved)
 
 
 def test_a_wrong_vocabulary_size_is_refused(saved: Path) -> None:
     reconfigure(saved, vocab_size=64)
     message = refusal(saved)
-    assert "has shape (53, 12)" in message and "(64, 12)" in message
+    assert "model.safetensors: tensor model.embed_tokens.weight has shape (53, 12)" in message
+    assert "(64, 12)" in message
 
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(saved: Path) -> None:
@@ -198,6 +200,7 @@ def write_gguf(
     path: Path,
     policy: Policy,
     quantization: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    quantize: Callable[[str, tuple[int, ...]], np.ndarray] | None = None,
     **changes: object,
 ) -> None:
     """A tiny policy as llama.cpp's converter would write it."""
@@ -233,7 +236,11 @@ def write_gguf(
             values = values.reshape(heads, 2, -1, width).swapaxes(1, 2).reshape(rows, width)
         values = np.ascontiguousarray(values)
         kind = quantization if values.ndim == 2 else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(tensor.gguf_name, gguf.quantize(values, kind), raw_dtype=kind)
+        if quantize is not None and values.ndim == 2:
+            raw = quantize(tensor.gguf_name, values.shape)
+        else:
+            raw = gguf.quantize(values, kind)
+        writer.add_tensor(tensor.gguf_name, raw, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -267,6 +274,39 @@ def test_quantized_tensors_are_dequantized(tiny_policy: TinyPolicy, tmp_path: Pa
     ):
         step = float(jnp.max(jnp.abs(original))) / 127
         assert float(jnp.max(jnp.abs(found - original))) <= 0.51 * step
+
+
+@pytest.mark.parametrize(
+    "kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_XS"]
+)
+def test_every_common_quantization_is_read(kind: str, tmp_path: Path) -> None:
+    """Arbitrary blocks, with scales of one: what the file's own library makes of them is read."""
+    from zerocoder_jax.policy import PolicyConfig, init_policy
+    from zerocoder_jax.policy.loading import open_checkpoint, read_params
+
+    config = PolicyConfig(
+        vocab_size=53, hidden_size=256, intermediate_size=256, num_layers=2, num_heads=2,
+        num_kv_heads=1, head_dim=256, qkv_bias=True,
+    )  # fmt: skip
+    quantization = gguf.GGMLQuantizationType[kind]
+    path, random = tmp_path / "model.gguf", np.random.default_rng(0)
+    stored: dict[str, np.ndarray] = {}
+
+    def blocks(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        width = gguf.quant_shape_to_byte_shape(shape, quantization)
+        # Bytes below 0x3c: read as halves, the scales among them are finite.
+        raw = random.integers(0, 0x3C, size=width, dtype=np.uint8)
+        stored[name] = gguf.dequantize(raw, quantization)
+        return raw
+
+    write_gguf(path, init_policy(config, jax.random.key(1)), quantization, quantize=blocks)
+    params = read_params(open_checkpoint(f"gguf:{path}"), config, "float32")
+    assert len(stored) == 2 + 7 * config.num_layers
+    for tensor in checkpoint_tensors(config):
+        if tensor.gguf_name in stored:
+            found = np.asarray(tensor_of(params, tensor))
+            assert np.isfinite(found).all() and found.std() > 0
+            np.testing.assert_array_equal(found, stored[tensor.gguf_name])
 
 
 def test_a_truncated_gguf_names_the_tensor_it_ends_in(

@@ -8,10 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zerocoder_jax.rollout import cache, programs, schedule
-from zerocoder_jax.rollout.attention import Tile, attention_for, decode_attention, slots_read
+from zerocoder_jax.rollout import attention, cache, programs, schedule
+from zerocoder_jax.rollout.attention import (
+    Tile,
+    attention_for,
+    decode_attention,
+    slots_read,
+    tile_read,
+)
 from zerocoder_jax.rollout.attention_gpu import gpu_decode_attention
-from zerocoder_jax.rollout.attention_tpu import tpu_decode_attention
+from zerocoder_jax.rollout.attention_tpu import tpu_decode_attention, tpu_tile
 
 SLOTS = 512
 
@@ -96,6 +102,38 @@ def test_accounts_of_slots_cover_what_rows_need_and_never_more_than_the_ring():
     together = slots_read(600, lengths, SLOTS, Tile(rows=4, slots=64))
     assert read < together == 3 * 4 * SLOTS
     assert slots_read(600, lengths, SLOTS, Tile(rows=1, slots=1)) == lengths.sum()
+    by_length = Tile(rows=2, slots=64, by_length=True)
+    shuffled = lengths[:, [0, 3, 1, 2]]
+    read = slots_read(600, shuffled, SLOTS, by_length)
+    assert read == slots_read(600, lengths, SLOTS, by_length)
+    assert read < slots_read(600, shuffled, SLOTS, Tile(rows=2, slots=64))
+
+
+@pytest.mark.parametrize("rows", [2, 6, 48])
+@pytest.mark.parametrize("clock", [SLOTS, 700, 2 * SLOTS - 1])
+def test_accounts_of_the_xla_way_are_what_it_reads(clock, rows, monkeypatch):
+    """Counted in the loop itself, once for every block that is cut out of the cache."""
+    query, keys, values, lengths = inputs(rows, 4, 2, 8, seed=rows)
+    tile = tile_read("xla", rows, 2, 8, 4, SLOTS)
+    read = []
+    original = attention.is_cached
+
+    def spy(slot, clock, length, slots):
+        jax.debug.callback(lambda slot, length: read.append((slot.size, len(length))), slot, length)
+        return original(slot, clock, length, slots)
+
+    monkeypatch.setattr(attention, "is_cached", spy)
+    decode_attention(query, keys, values, jnp.int32(clock), lengths).block_until_ready()
+    jax.effects_barrier()
+    accounted = slots_read(clock, lengths[None], SLOTS, tile)
+    assert sum(width * members for width, members in read) == accounted
+
+
+def test_accounts_of_the_tpu_kernel_name_the_block_that_it_fetches():
+    assert tile_read("tpu", 256, 2, 128, 2, 2560) == Tile(*tpu_tile(256, 2560, 2 * 128 * 2))
+    rows, block = tpu_tile(256, 2560, 2 * 128 * 2)
+    assert (rows, block) == (8, 256)
+    assert tpu_tile(3, 2560, 2 * 128 * 2) == (1, 512)
 
 
 def test_a_copied_row_turns_with_its_start():
@@ -107,7 +145,9 @@ def test_a_copied_row_turns_with_its_start():
     np.testing.assert_array_equal(copied.keys[0][:3], ring.keys[0][:3])
 
 
-@pytest.mark.parametrize("module", [cache, programs, schedule], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "module", [attention, cache, programs, schedule], ids=lambda one: one.__name__
+)
 def test_the_worked_examples_hold(module):
     results = doctest.testmod(module)
     assert results.failed == 0 and results.attempted > 0

@@ -71,6 +71,24 @@ def test_the_sampled_distribution_is_the_exact_one(temperature, top_p, top_k):
         assert stats.chisquare(observed, expected).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("top_k", [0, 5, 500])
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.6])
+def test_so_it_is_over_a_vocabulary_of_many_blocks(temperature, top_p, top_k):
+    """Evenly spaced random numbers give each token its share to within one draw."""
+    rows, logits = 2000, np.random.default_rng(3).normal(size=9000).astype(np.float32) * 1.5
+    uniforms = (np.arange(rows, dtype=np.float32) + 0.5) / rows
+    settings = np.float32(temperature), np.float32(top_p), np.int32(top_k)
+    sampled = jax.jit(sample_tokens)(
+        np.broadcast_to(logits, (rows, 9000)), uniforms, *(np.full(rows, one) for one in settings)
+    )
+    counts = np.bincount(np.asarray(sampled.tokens), minlength=9000)
+    exact = exact_distribution(logits, temperature, top_p, top_k)
+    assert counts[exact == 0].sum() == 0
+    # A token owns one interval of the numbers; two of its ends may be rounded.
+    assert np.abs(counts - exact * rows).max() < 1.5
+
+
 @pytest.mark.parametrize("vocabulary", [7, 64, 128, 300, 9000])
 @pytest.mark.parametrize("spread", [0.02, 1.0, 6.0])
 def test_log_probs_are_those_of_the_raw_and_of_the_truncated_distribution(vocabulary, spread):

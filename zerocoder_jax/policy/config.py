@@ -118,6 +118,8 @@ def config_from_hugging_face(fields: Mapping[str, Any], origin: str) -> PolicyCo
     heads = required("num_attention_heads")
     # transformers 5 writes rope_theta into rope_parameters, which also replaces rope_scaling.
     rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
+    if (rope.get("partial_rotary_factor") or fields.get("partial_rotary_factor") or 1.0) != 1.0:
+        raise UserError(f"{origin}: partial_rotary_factor is not supported; heads rotate whole")
     max_positions = fields.get("max_position_embeddings", 32_768)
     return PolicyConfig(
         family=family,
@@ -216,7 +218,7 @@ def _rope_scaling(fields: Mapping[str, Any], max_positions: int, origin: str) ->
         raise UserError(
             f"{origin}: rope scaling {kind!r} is not supported; supported are linear, yarn, llama3"
         )
-    if "factor" not in fields:
+    if fields.get("factor") is None:
         raise UserError(f"{origin}: rope scaling {kind!r} has no factor")
     for name, harmless in (("mscale", None), ("mscale_all_dim", None), ("truncate", True)):
         if fields.get(name, harmless) != harmless:

@@ -232,6 +232,9 @@ def _read_settings(path: Path) -> LoraSettings:
             raise UserError(f"{path}: {name} is not supported; only plain LoRA is")
     if fields.get("peft_type") != "LORA" or fields.get("bias", "none") != "none":
         raise UserError(f"{path}: only plain LoRA without biases is supported")
+    for name in ("r", "lora_alpha"):
+        if not isinstance(fields.get(name), (int, float)):
+            raise UserError(f"{path}: {name} is missing or no number")
     projections = {projection_module(target).split(".")[-1]: target for target in _BLOCK_OF}
     modules: Sequence[str] | str = fields.get("target_modules") or ()
     if modules == "all-linear":

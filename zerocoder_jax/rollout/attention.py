@@ -1,28 +1,30 @@
 """Attention of one new token per row over that row's cached tokens, by three implementations.
 
 ``decode_attention`` is the one door. What they have in common: rows differ in length, the cache is
-the ring of ``cache``, and no more of it is read than the longest row near by needs. XLA's runs
+the ring of ``cache``, and no more of it is read than the longest row of a tile needs. XLA's runs
 everywhere; on GPUs and TPUs a Pallas kernel of our own does, because XLA would cut tiles out of the
 cache and write them down before it used them.
 
 Shape letters: R rows, K key-value heads, G query heads that share one, h head size, S slots.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from zerocoder_jax.rollout.attention_gpu import gpu_decode_attention
-from zerocoder_jax.rollout.attention_tpu import TILE_ROWS, tpu_decode_attention
+from zerocoder_jax.rollout.attention_tpu import tpu_decode_attention, tpu_tile
 from zerocoder_jax.rollout.cache import is_cached
 
 DecodeAttentionName = Literal["xla", "gpu", "tpu", "reference"]
 
-# Slots of a tile of the XLA implementation, and the bytes of keys that a tile may have: a tile's
-# keys and values stay in a processor's second-level cache between being cut out and being used.
+# Slots and most rows of a tile of the XLA implementation, and the bytes of keys that it may have:
+# its keys and values stay in a processor's second-level cache between being cut out and being used.
+# Larger tiles cost fewer steps of a loop, smaller ones read less that no row needs.
 TILE_SLOTS = 64
+TILE_ROWS = 8
 TILE_BYTES = 1 << 20
 # The logit of a slot that is not seen: finite, so that a tile without any seen slot stays finite.
 UNSEEN = -1e30
@@ -72,10 +74,18 @@ def attention_for(platform: str, head_dim: int) -> DecodeAttentionName:
 
 
 class Tile(NamedTuple):
-    """What an implementation reads at once, needed or not: so many slots of so many rows."""
+    """What an implementation reads at once, needed or not.
+
+    Attributes:
+        rows, slots: so many slots of so many rows.
+        by_length: rows of similar lengths share a tile, whatever their places in the batch, and
+            blocks of slots are counted from the newest token; otherwise neighbours share a tile,
+            and blocks lie where they lie in the ring.
+    """
 
     rows: int
     slots: int
+    by_length: bool = False
 
 
 def slots_read(clock: int, lengths: np.ndarray, slots: int, tile: Tile) -> int:
@@ -85,6 +95,10 @@ def slots_read(clock: int, lengths: np.ndarray, slots: int, tile: Tile) -> int:
     """
     steps = len(lengths)
     newest = clock + np.arange(steps)[:, None]  # [steps, 1]
+    if tile.by_length:
+        longest = np.sort(lengths, axis=1).reshape(steps, -1, tile.rows).max(axis=-1)
+        near, far = blocks_of_walk(newest, longest, slots, tile.slots)
+        return int((near + far).sum()) * tile.rows * tile.slots
     oldest = (newest - lengths + 1) // tile.slots
     blocks = np.minimum(newest // tile.slots - oldest + 1, slots // tile.slots)
     longest = blocks.reshape(steps, -1, tile.rows).max(axis=-1)
@@ -92,15 +106,23 @@ def slots_read(clock: int, lengths: np.ndarray, slots: int, tile: Tile) -> int:
 
 
 def tile_read(
-    implementation: DecodeAttentionName, rows: int, kv_heads: int, size: int, itemsize: int
+    implementation: DecodeAttentionName,
+    rows: int,
+    kv_heads: int,
+    size: int,
+    itemsize: int,
+    slots: int,
 ) -> Tile:
-    """The tile of an implementation for a batch of ``rows``."""
+    """The tile of an implementation for a batch of ``rows`` in a ring of ``slots``."""
     if implementation == "gpu":
         # Its loads are masked: of a block, only the slots that are the row's own are fetched.
         return Tile(1, 1)
     if implementation == "tpu":
-        return Tile(TILE_ROWS if rows % TILE_ROWS == 0 else 1, TILE_SLOTS)
-    return Tile(tile_rows(rows, kv_heads * TILE_SLOTS * size * itemsize), TILE_SLOTS)
+        return Tile(*tpu_tile(rows, slots, kv_heads * size * itemsize))
+    if implementation == "reference":
+        return Tile(1, slots)
+    width = min(TILE_SLOTS, slots)
+    return Tile(tile_rows(rows, kv_heads * width * size * itemsize), width, by_length=True)
 
 
 def _reference(
@@ -121,37 +143,63 @@ def tile_rows(rows: int, row_bytes: int) -> int:
         row_bytes: of ``TILE_SLOTS`` keys of one row.
     """
     tile = 1
-    while rows % (2 * tile) == 0 and 2 * tile * row_bytes <= TILE_BYTES:
+    while rows % (2 * tile) == 0 and 2 * tile <= min(TILE_ROWS, TILE_BYTES // row_bytes):
         tile *= 2
     return tile
+
+
+def blocks_of_walk(clock: Any, length: Any, slots: int, width: int) -> tuple[Any, Any]:
+    """Blocks of ``width`` slots from the newest token back: down to slot 0, and on from the end.
+
+    Counting from the newest token wastes half a block a row on average; blocks that lie at
+    multiples of their width would waste a whole one.
+
+    >>> blocks_of_walk(clock=9, length=np.array([2, 4, 7]), slots=8, width=2)
+    (array([1, 1, 1]), array([0, 1, 3]))
+    """
+    before_turn = clock % slots + 1
+    # The smaller of two by arithmetic, so that it serves NumPy and traced numbers alike.
+    far = length - before_turn
+    far = far * (far > 0)
+    return -(-(length - far) // width), -(-far // width)
 
 
 def _tiled(
     query: jax.Array, keys: jax.Array, values: jax.Array, clock: jax.Array, lengths: jax.Array
 ) -> jax.Array:
-    """Softmax accumulated over tiles, newest slots first, as far back as the tile's rows reach."""
+    """Softmax accumulated over tiles, newest slots first, as far back as the tile's rows reach.
+
+    Rows are tiled in the order of their lengths, so that a long row keeps few others waiting.
+    """
     rows, kv_heads, _, size = query.shape
     slots = keys.shape[2]
     width = min(TILE_SLOTS, slots)
     tile = tile_rows(rows, kv_heads * width * size * keys.dtype.itemsize)
-    newest = clock // width
+    order = jnp.argsort(lengths).astype(jnp.int32)  # [R]
 
-    def rows_of_tile(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        first, query, lengths = inputs  # [], [r, K, G, h], [r]
-        oldest = (clock - jnp.max(lengths) + 1) // width
-        # Where a row fills the ring, its oldest slots share the newest block.
-        blocks = jnp.minimum(newest - oldest + 1, slots // width)
+    def mix_tile(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        members, query, lengths = inputs  # [r], [r, K, G, h], [r]
+        near, far = blocks_of_walk(clock, jnp.max(lengths), slots, width)
+
+        def cut(ring: jax.Array, slot: jax.Array) -> jax.Array:
+            shape = (1, kv_heads, width, size)
+            return jax.vmap(lambda row: jax.lax.dynamic_slice(ring, (row, 0, slot, 0), shape)[0])(
+                members
+            )  # [r, K, s, h]
 
         def accumulate(
             back: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]
         ) -> tuple[jax.Array, jax.Array, jax.Array]:
             mixed, largest, total = carry
-            slot = (newest - back) % (slots // width) * width
-            corner, shape = (first, 0, slot, 0), (tile, kv_heads, width, size)
-            key = jax.lax.dynamic_slice(keys, corner, shape)
-            value = jax.lax.dynamic_slice(values, corner, shape)
+            turned, newest_end = back >= near, clock % slots + 1
+            end = jnp.where(turned, slots - (back - near) * width, newest_end - back * width)
+            first = jnp.maximum(end - width, 0)
+            key, value = cut(keys, first), cut(values, first)
+            slot = first + jnp.arange(width)
+            # The last blocks of both ways may reach into slots that others have shown already.
+            own = (slot < end) & (slot >= jnp.where(turned, newest_end, 0))
+            seen = is_cached(slot, clock, lengths[:, None], slots) & own  # [r, s]
             logits = jnp.einsum("rkgh,rksh->rkgs", query, key, preferred_element_type=jnp.float32)
-            seen = is_cached(slot + jnp.arange(width), clock, lengths[:, None], slots)  # [r, s]
             logits = jnp.where(seen[:, None, None, :], logits, UNSEEN)
             new_largest = jnp.maximum(largest, jnp.max(logits, axis=-1))
             shrink = jnp.exp(largest - new_largest)
@@ -169,9 +217,12 @@ def _tiled(
             jnp.full(query.shape[:-1], UNSEEN, jnp.float32),
             jnp.zeros(query.shape[:-1], jnp.float32),
         )
-        mixed, _, total = jax.lax.fori_loop(0, blocks, accumulate, start)
+        mixed, _, total = jax.lax.fori_loop(0, near + far, accumulate, start)
         return mixed / total[..., None]
 
-    firsts = jnp.arange(0, rows, tile, dtype=jnp.int32)
-    split = (firsts, query.reshape(-1, tile, *query.shape[1:]), lengths.reshape(-1, tile))
-    return jax.lax.map(rows_of_tile, split).reshape(query.shape)
+    def in_tiles(array: jax.Array) -> jax.Array:
+        return array[order].reshape(-1, tile, *array.shape[1:])
+
+    tiles = (order.reshape(-1, tile), in_tiles(query), in_tiles(lengths))
+    mixed = jax.lax.map(mix_tile, tiles).reshape(query.shape)
+    return jnp.zeros_like(mixed).at[order].set(mixed, unique_indices=True)

@@ -37,8 +37,7 @@ def tpu_decode_attention(
     """
     rows, kv_heads, group, size = query.shape
     slots = keys.shape[2]
-    tile = TILE_ROWS if rows % TILE_ROWS == 0 else 1
-    block = _block_slots(slots, tile * kv_heads * size * keys.dtype.itemsize)
+    tile, block = tpu_tile(rows, slots, kv_heads * size * keys.dtype.itemsize)
     heads = -(-group // SUBLANES) * SUBLANES
     padded = jnp.pad(query, ((0, 0), (0, 0), (0, heads - group), (0, 0)))
     num_blocks = slots // block
@@ -76,12 +75,18 @@ def tpu_decode_attention(
     return mixed[:, :, :group]
 
 
-def _block_slots(slots: int, slot_bytes: int) -> int:
-    """Slots of a block: a divisor of the ring, in whole lanes, of about ``BLOCK_BYTES``."""
+def tpu_tile(rows: int, slots: int, slot_bytes: int) -> tuple[int, int]:
+    """Rows and slots of a block; the slots are a divisor of the ring, in whole lanes.
+
+    Args:
+        rows: in the batch.
+        slot_bytes: of the keys of one row's slot.
+    """
+    tile = TILE_ROWS if rows % TILE_ROWS == 0 else 1
     block = 128
-    while slots % (2 * block) == 0 and 2 * block * slot_bytes <= BLOCK_BYTES:
+    while slots % (2 * block) == 0 and 2 * block * tile * slot_bytes <= BLOCK_BYTES:
         block *= 2
-    return block
+    return tile, block
 
 
 def _blocks(clock: Any, length: Any, block: int, num_blocks: int) -> tuple[Any, Any]:

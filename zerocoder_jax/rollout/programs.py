@@ -101,7 +101,7 @@ class Programs:
         """What attention reads at once, for a batch of so many rows on each device."""
         kv_heads = self._config.num_kv_heads // self.mesh.shape["tensor"]
         size, item = self._config.head_dim, jnp.dtype(self._dtype).itemsize
-        return tile_read(self.decode_attention, batch, kv_heads, size, item)
+        return tile_read(self.decode_attention, batch, kv_heads, size, item, self._slots)
 
     # ---- the three programs --------------------------------------------------------------------
 
@@ -136,12 +136,16 @@ class Programs:
 
     def empty_cache(self) -> Cache:
         """Zeros on every device."""
-        shapes = self._abstract_cache()
-        fill = jax.jit(
+        return self._fill()
+
+    @functools.cached_property
+    def _fill(self) -> Callable[[], Cache]:
+        """Kept: the cache is made anew in every step of training, its program only once."""
+        shapes = self.abstract_cache()
+        return jax.jit(
             lambda: jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype), shapes),
             out_shardings=jax.tree.map(lambda array: array.sharding, shapes),
         )
-        return fill()
 
     # ---- compiling -----------------------------------------------------------------------------
 
@@ -158,7 +162,7 @@ class Programs:
 
     def lower(self, kind: str, size: int) -> Any:
         """The program before compilation, for this mesh, which may be of devices not here."""
-        weights, cache = self._abstract_weights(), self._abstract_cache()
+        weights, cache = self.abstract_weights(), self.abstract_cache()
         specs = weight_specs(self._config, quantized=self._quantized)
         split = P("rows")
         cache_spec = P("rows", "tensor")
@@ -220,13 +224,15 @@ class Programs:
         sharding = NamedSharding(self.mesh, P("rows"))
         return jax.ShapeDtypeStruct((self._devices * size, *more), dtype, sharding=sharding)
 
-    def _abstract_cache(self) -> Cache:
+    def abstract_cache(self) -> Cache:
+        """The cache's shapes on all devices, with their shardings."""
         shape = cache_shape(self._config, self._devices * self._rows, self._slots)
         sharding = NamedSharding(self.mesh, P("rows", "tensor"))
         layer: Any = jax.ShapeDtypeStruct(shape, self._dtype, sharding=sharding)
         return Cache([layer] * self._config.num_layers, [layer] * self._config.num_layers)
 
-    def _abstract_weights(self) -> DecodeWeights:
+    def abstract_weights(self) -> DecodeWeights:
+        """The shapes of the weights as they are laid out for decoding, with their shardings."""
         from zerocoder_jax.policy import abstract_params
 
         shapes = jax.eval_shape(

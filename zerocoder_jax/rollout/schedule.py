@@ -80,8 +80,9 @@ class Schedule:
         self.start = np.zeros(shape, np.int64)
         # The prompt whose cache a row holds, whether or not anybody still decodes there.
         self._held = np.full(shape, FREE)
-        # One turn ahead, so that no prompt begins before time 0.
-        self.clock = np.full(devices, slots)
+        # One turn ahead, so that no prompt begins before time 0, and far enough into it that the
+        # first prompts lie in one piece: a reader then walks through each row without a break.
+        self.clock = np.full(devices, slots + max(prompt_lengths, default=0))
         self.batch = self._fitting(-(-len(sample_prompts) // devices))
 
     @property
