@@ -28,6 +28,8 @@ def main() -> None:
     workdir = Path(require(arguments.workdir, "--workdir"))
 
     # JAX starts here, not before: mistakes above are answered at once.
+    import jax
+
     from zerocoder_jax.evaluation import training_evaluation, write_summary
     from zerocoder_jax.parallel import start_hosts
     from zerocoder_jax.report import write_report
@@ -38,9 +40,14 @@ def main() -> None:
     prepare_workdir(workdir, config)
     problems = training_problems(config, workdir)
 
+    def report() -> None:
+        # Of several hosts the first one writes what people read.
+        if jax.process_index() == 0:
+            write_report(workdir)
+
     def report_now_and_then(step: int, every: int) -> None:
         if every and (step + 1) % every == 0:
-            write_report(workdir)
+            report()
 
     run = CoEvolution(
         config,
@@ -52,11 +59,12 @@ def main() -> None:
     try:
         run.run()
     except Interrupted as interruption:
-        write_report(workdir)
+        report()
         print(interruption, file=sys.stderr)
         sys.exit(143)
-    write_summary(workdir)
-    write_report(workdir)
+    if jax.process_index() == 0:
+        write_summary(workdir)
+    report()
 
 
 def list_experiments() -> None:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import platform
 import sys
 from pathlib import Path
 
@@ -65,11 +67,23 @@ def prepare_workdir(workdir: Path, config: ConfigDict) -> None:
     """Make the run directory and write ``config.json`` into it, whole or not at all."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        unfinished = workdir / "config.json.writing"
+        # The hosts of a run may write it at the same time, each the same text.
+        unfinished = workdir / f"config.json.{platform.node()}.{os.getpid()}.writing"
         unfinished.write_text(config.to_json_best_effort(indent=2) + "\n", encoding="utf-8")
         unfinished.replace(workdir / "config.json")
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+
+
+def make_folder(folder: Path, name: str) -> Path:
+    """Make the folder that results are written to; ``name`` is the argument that names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{name}={folder} cannot be written: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{name}={folder} cannot be written: permission denied")
+    return folder
 
 
 def read_config_json(workdir: Path) -> ConfigDict:

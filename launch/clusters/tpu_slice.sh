@@ -4,11 +4,12 @@
 #     launch/clusters/tpu_slice.sh SLICE_NAME ZONE /mnt/runs/coder_7b
 #
 # The run directory must be a folder that all hosts share (Filestore, or a bucket mounted with
-# gcsfuse). The slice needs this repository and its environment on every host, once:
+# gcsfuse). The slice needs this repository and its environment on every host, once (where the
+# image's own Python is older than 3.11, install a newer one and say `make venv PYTHON=python3.12`):
 #
 #     gcloud compute tpus tpu-vm ssh SLICE_NAME --zone=ZONE --worker=all --command='
 #         git clone YOUR_FORK zerocoder_jax && cd zerocoder_jax && make venv &&
-#         .venv/bin/pip install ".[tpu]"'
+#         .venv/bin/pip install --editable ".[tpu]"'
 #
 # The same command continues a run that was stopped. What fits is said beforehand by
 #
@@ -19,9 +20,11 @@ usage="usage: launch/clusters/tpu_slice.sh SLICE_NAME ZONE RUN [--config.FIELD=V
 slice=${1:?$usage} zone=${2:?$usage} workdir=${3:?$usage}
 shift 3
 
+# Each word is quoted for the shell over there; no words make none.
+printf -v words ' %q' --workdir="$workdir" --config.distributed.mode=auto "$@"
+
 # Every host runs the same command and finds the others through the slice's metadata. Isolating
 # model-written programs needs user namespaces, which TPU hosts allow outside of containers.
 exec gcloud compute tpus tpu-vm ssh "$slice" --zone="$zone" --worker=all --command="
     cd zerocoder_jax && .venv/bin/python launch/train.py \
-        --config=configs/qwen2_5_coder_7b.py:dynamic_b4 --workdir=$(printf %q "$workdir") \
-        --config.distributed.mode=auto $(printf '%q ' "$@")"
+        --config=configs/qwen2_5_coder_7b.py:dynamic_b4$words"

@@ -11,6 +11,7 @@ import pytest
 
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.parallel import exchange, start_hosts
+from zerocoder_jax.parallel.hosts import _local_devices
 
 HOST = """
 import sys, time
@@ -75,6 +76,53 @@ def test_a_host_that_hangs_or_dies_is_named_and_the_others_stop(port, how):
     assert here.returncode == 2
     assert "process 1 on host" in errors and socket.gethostname() in errors
     assert time.monotonic() - began < 60
+
+
+def test_the_log_says_which_process_is_which_host(port):
+    # Where process 0 dies, JAX ends the others at once, and names nobody but "the leader".
+    gone, here = start(0, port, 120, "absent"), start(1, port, 120)
+    try:
+        gone.stdout.readline()
+        gone.kill()
+        _, errors = here.communicate(timeout=120)
+    finally:
+        gone.kill()
+        gone.wait()
+    assert here.returncode != 0
+    name = socket.gethostname()
+    assert errors.splitlines()[0] == f"processes of this run: 0 on {name}, 1 on {name}"
+
+
+def test_a_process_alone_on_its_slurm_node_drives_all_devices_of_it():
+    alone = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
+    assert _local_devices(alone) == []
+    assert _local_devices(alone | {"SLURM_NTASKS": "8"}) is None
+    assert _local_devices(alone | {"JAX_LOCAL_DEVICE_IDS": "0,1"}) is None
+    assert _local_devices({}) is None
+
+
+def test_a_slurm_step_of_one_task_a_node_hides_no_device_from_jax(port):
+    # What `srun --ntasks-per-node=1` sets on a node; the devices are asked for as on GPUs.
+    program = (
+        "from types import SimpleNamespace; import jax\n"
+        "from jax._src import xla_bridge\n"
+        "from zerocoder_jax.parallel import start_hosts\n"
+        "start_hosts(SimpleNamespace(mode='auto', timeout=60))\n"
+        "print(jax.process_count(), xla_bridge.CUDA_VISIBLE_DEVICES.value)"
+    )
+    step = {"JOB_ID": "7", "NTASKS": "1", "PROCID": "0", "LOCALID": "0"}
+    step |= {"STEP_NODELIST": "localhost", "STEP_NUM_NODES": "1"}
+    made = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_PORT": str(port)}
+        | {f"SLURM_{name}": value for name, value in step.items()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert made.stdout.splitlines()[-1] == "1 all"
 
 
 def test_a_single_host_talks_to_itself():

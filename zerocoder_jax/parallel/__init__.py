@@ -4,11 +4,14 @@ This room knows devices, hosts and axis names. It must not know what the arrays 
 rollout, no training. Every package from ``policy`` on may import it.
 """
 
+import os
+
 import jax
 
 from zerocoder_jax.parallel.hosts import HostLost, exchange, start_hosts
 from zerocoder_jax.parallel.machines import (
     ACCELERATORS,
+    USABLE_MEMORY,
     Accelerator,
     Machine,
     compile_only_devices,
@@ -28,11 +31,16 @@ from zerocoder_jax.parallel.rules import (
 # work: with a queue of programs, gigabytes would lie beside each other. There they run in order.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
+# Left alone, JAX takes three quarters of a GPU's memory and no more; plans count on this share.
+if not os.environ.keys() & {"XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"}:
+    os.environ["XLA_CLIENT_MEM_FRACTION"] = str(USABLE_MEMORY)
+
 __all__ = [
     "ACCELERATORS",
     "BATCH_AXES",
     "LOGICAL_RULES",
     "MESH_AXES",
+    "USABLE_MEMORY",
     "Accelerator",
     "HostLost",
     "LogicalRules",

@@ -7,8 +7,12 @@ collective, can say whom everybody is waiting for.
 
 import dataclasses
 import itertools
+import os
 import pickle
 import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -23,13 +27,14 @@ _calls = itertools.count()
 
 
 @dataclasses.dataclass
-class _Waiting:
-    """How long hosts wait for one another; set by ``start_hosts``."""
+class _Hosts:
+    """How long they wait for one another, and their names by process; set by ``start_hosts``."""
 
-    seconds: float = 900.0
+    timeout: float = 900.0
+    names: list[str] = dataclasses.field(default_factory=list)
 
 
-_waiting = _Waiting()
+_hosts = _Hosts()
 
 
 class HostLost(UserError):
@@ -38,13 +43,23 @@ class HostLost(UserError):
     leaves_at_once = True
 
 
+def folder_of_host(workdir: Path) -> Path:
+    """Where this host writes what every host makes: what people read is the first one's."""
+    host = jax.process_index()
+    return workdir if host == 0 else workdir / "hosts" / str(host)
+
+
 def start_hosts(distributed: Any) -> None:
     """Join the other processes of the run, as ``config.distributed`` says; once, before any array.
 
     "none" does nothing. "auto" asks SLURM, GKE or the Cloud TPU metadata who the others are.
-    "explicit" takes ``coordinator`` (host:port of process 0), ``processes`` and ``process``.
+    "explicit" takes ``coordinator`` (host:port of process 0), ``processes`` and ``process``. A
+    process that has its host for itself drives all devices there.
+
+    Says on stderr which process runs where: when one dies, JAX ends the others after 100 seconds
+    with its number alone.
     """
-    _waiting.seconds = float(distributed.timeout)
+    _hosts.timeout = float(distributed.timeout)
     if distributed.mode == "none":
         return
     arguments: dict[str, Any] = {}
@@ -69,14 +84,32 @@ def start_hosts(distributed: Any) -> None:
             f"config.distributed.mode is {distributed.mode!r}: choose none, auto or explicit"
         )
     try:
-        jax.distributed.initialize(**arguments, initialization_timeout=distributed.timeout)
+        jax.distributed.initialize(
+            **arguments,
+            local_device_ids=_local_devices(os.environ),
+            initialization_timeout=distributed.timeout,
+        )
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"config.distributed: the hosts of the run could not meet ({error}); start the same "
             "command on every host and check that they reach the coordinator"
         ) from error
-    # Whoever goes missing later is named by its host name, which it announces here.
     _client().key_value_set(f"zerocoder/host/{jax.process_index()}", socket.gethostname())
+    _hosts.names = []
+    for process in range(jax.process_count()):
+        _hosts.names.append(_wait_for(process, f"zerocoder/host/{process}"))
+    named = ", ".join(f"{process} on {name}" for process, name in enumerate(_hosts.names))
+    print(f"processes of this run: {named}", file=sys.stderr, flush=True)
+
+
+def _local_devices(environment: Mapping[str, str]) -> list[int] | None:
+    """What JAX is to be told of this process's devices: an empty list is all, None its own choice.
+
+    Left alone, JAX gives every process under Slurm one device, whether it shares its host or not.
+    """
+    tasks, nodes = environment.get("SLURM_NTASKS"), environment.get("SLURM_STEP_NUM_NODES")
+    alone = tasks is not None and tasks == nodes
+    return [] if alone and "JAX_LOCAL_DEVICE_IDS" not in environment else None
 
 
 def exchange(value: Value) -> list[Value]:
@@ -115,22 +148,16 @@ def _wait_for(process: int, key: str) -> str:
     try:
         return _client().blocking_key_value_get(key, _milliseconds())
     except jax.errors.JaxRuntimeError as error:
+        name = _hosts.names[process] if process < len(_hosts.names) else "(not seen yet)"
         raise HostLost(
-            f"process {process} on host {_host_name(process)} did not answer within "
-            f"{_waiting.seconds:.0f} s (config.distributed.timeout); this host stops too: look at "
+            f"process {process} on host {name} did not answer within "
+            f"{_hosts.timeout:.0f} s (config.distributed.timeout); this host stops too: look at "
             "that one's log, then start the same command again to resume"
         ) from error
 
 
-def _host_name(process: int) -> str:
-    try:
-        return _client().blocking_key_value_get(f"zerocoder/host/{process}", 1000)
-    except jax.errors.JaxRuntimeError:
-        return "(unknown)"
-
-
 def _milliseconds() -> int:
-    return int(_waiting.seconds * 1000)
+    return int(_hosts.timeout * 1000)
 
 
 def _client() -> Any:

@@ -21,6 +21,10 @@ from zerocoder_jax.errors import UserError
 
 GiB = 2**30
 
+# Share of a device's memory that a run may use: the rest belongs to the runtime, its libraries and
+# fragmentation.
+USABLE_MEMORY = 0.92
+
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
@@ -111,7 +115,7 @@ ACCELERATORS = {
         Accelerator(
             "h100", "gpu", 85_520_809_984, 3.352e12, 989e12, 450e9, 50e9, 8, _NVIDIA, _H100
         ),
-        Accelerator("h200", "gpu", 141_000_000_000, 4.8e12, 989e12, 450e9, 50e9, 8, _NVIDIA, _H200),
+        Accelerator("h200", "gpu", 139 * GiB, 4.8e12, 989e12, 450e9, 50e9, 8, _NVIDIA, _H200),
         Accelerator("v4", "tpu", 32 * GiB, 1.23e12, 275e12, 270e9, 270e9, 4, _TPU),
         Accelerator("v5e", "tpu", 16 * GiB, 8.1e11, 197e12, 180e9, 180e9, 4, _TPU),
         Accelerator("v5p", "tpu", 95 * GiB, 2.77e12, 459e12, 540e9, 540e9, 4, _TPU),
