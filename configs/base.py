@@ -185,7 +185,7 @@ def get_config() -> ConfigDict:
     config.optimizer.beta2 = 0.999
     config.optimizer.epsilon = 1e-8
     config.optimizer.weight_decay = 0.01
-    # Largest global norm of a gradient.
+    # Largest global norm of a gradient; 0 does not clip.
     config.optimizer.gradient_clip = 1.0
     # Precision of the first moment: "float32" or "bfloat16".
     config.optimizer.first_moment_dtype = "float32"

@@ -3,6 +3,7 @@
 Everything a person can get wrong here ends in one line that names the field.
 """
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -46,12 +47,14 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "prompt.asserts_per_test": (1, None),
     "prefilter.delta": (0, None),
     "policy.lora.rank": (0, None),
+    "policy.lora.alpha": (0, None),
     "rollout.solutions": (1, None),
     "rollout.tests": (0, None),
     "rollout.temperature": (0, None),
     "rollout.top_p": (0, 1),
     "rollout.top_k": (0, None),
     "rollout.max_new_tokens": (1, None),
+    "rollout.max_prompt_tokens": (1, None),
     "rollout.rows": (1, None),
     "rollout.window": (1, None),
     "rollout.importance_cap": (0, None),
@@ -61,17 +64,49 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "execution.output_kb": (1, None),
     "execution.processes": (1, None),
     "mutation.limit": (0, None),
+    "selector.beta0": (0, None),
+    "selector.alpha_xy": (0, None),
     "selector.min_confidence": (0, 1),
     "selector.calibration.problems": (1, None),
+    "reward.format_penalty": (None, 0),
+    "reward.curriculum_low": (0, None),
+    "reward.curriculum_high": (0, None),
     "grpo.clip_low": (0, 1),
     "grpo.clip_high": (0, None),
+    "grpo.kl_coefficient": (0, None),
+    "grpo.entropy_coefficient": (0, None),
     "grpo.minibatches": (1, None),
     "grpo.epochs": (1, None),
     "optimizer.learning_rate": (0, None),
+    "optimizer.beta1": (0, 1),
+    "optimizer.beta2": (0, 1),
+    "optimizer.epsilon": (0, None),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.gradient_clip": (0, None),
     "training.micro_batch_tokens": (1, None),
     "training.log_prob_chunk": (1, None),
+    "distributed.timeout": (1, None),
     "checkpoint.every": (1, None),
     "checkpoint.keep": (1, None),
+    "evaluation.every": (0, None),
+    "evaluation.limit": (0, None),
+    "evaluation.max_new_tokens": (1, None),
+    "logging.report_every": (0, None),
+}
+# Of these ranges the ends themselves do not belong to them.
+ABOVE_SMALLEST = (
+    "policy.lora.alpha",
+    "rollout.top_p",
+    "selector.beta0",
+    "selector.alpha_xy",
+    "optimizer.epsilon",
+)
+BELOW_LARGEST = ("optimizer.beta1", "optimizer.beta2")
+# Fields that hold several whole numbers, in increasing order, and the smallest one allowed.
+INCREASING: dict[str, int | None] = {
+    "selector.calibration.beta0_exponents": None,
+    "selector.calibration.alpha_xy_exponents": None,
+    "training.length_buckets": 1,
 }
 
 
@@ -100,6 +135,8 @@ def load_config(file_and_experiment: str, overrides: Sequence[str] = ()) -> Conf
         )
         unknown = values(arguments)[1:]
         config = values.config
+    except SyntaxError as error:
+        raise UserError(f"--config={file} is no Python: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as error:
         raise UserError(_explain(error, file_and_experiment, overrides)) from error
     if unknown:
@@ -117,12 +154,45 @@ def check_config(config: ConfigDict) -> None:
             )
     for name, (smallest, largest) in RANGES.items():
         value = field(config, name)
-        if smallest is not None and value < smallest:
-            raise UserError(f"config.{name} is {value}; it must be at least {smallest}")
-        if largest is not None and value > largest:
-            raise UserError(f"config.{name} is {value}; it must be at most {largest}")
+        if not math.isfinite(value):
+            raise UserError(f"config.{name} is {value}; it must be a number")
+        if smallest is not None and (
+            value < smallest or (value == smallest and name in ABOVE_SMALLEST)
+        ):
+            least = "greater than" if name in ABOVE_SMALLEST else "at least"
+            raise UserError(f"config.{name} is {value}; it must be {least} {smallest}")
+        if largest is not None and (
+            value > largest or (value == largest and name in BELOW_LARGEST)
+        ):
+            most = "less than" if name in BELOW_LARGEST else "at most"
+            raise UserError(f"config.{name} is {value}; it must be {most} {largest}")
+    for name, least_entry in INCREASING.items():
+        values = list(field(config, name))
+        if not values or values != sorted(set(values)):
+            raise UserError(
+                f"config.{name} is {tuple(values)}; it must hold numbers in increasing order"
+            )
+        if least_entry is not None and values[0] < least_entry:
+            raise UserError(
+                f"config.{name} is {tuple(values)}; its numbers must be at least {least_entry}"
+            )
+    _refuse_contradictions(config)
+
+
+def _refuse_contradictions(config: ConfigDict) -> None:
     if config.rollout.tests == 0 and config.method != "offline":
         raise UserError("config.rollout.tests is 0; only config.method = 'offline' needs no tests")
+    if config.selector.calibration.enabled and config.selector.name != "b4":
+        raise UserError(
+            f"config.selector.name is {config.selector.name!r}, but calibration chooses the priors"
+            " of 'b4': set config.selector.calibration.enabled to false, or the name to 'b4'"
+        )
+    highest = max(config.reward.curriculum_low, config.reward.curriculum_high)
+    if config.reward.tester_form == "convex" and highest > 1:
+        raise UserError(
+            f"config.reward.tester_form is 'convex', but the curriculum's weight reaches {highest}:"
+            " the form needs config.reward.curriculum_low and _high of at most 1"
+        )
 
 
 def field(config: ConfigDict, name: str) -> Any:

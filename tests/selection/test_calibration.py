@@ -1,6 +1,7 @@
 """Dynamic B4: the one call over grid and problems against a loop, and how ties are settled."""
 
 import numpy as np
+import pytest
 
 from zerocoder_jax.selection import calibrate_b4, select
 from zerocoder_jax.selection.calibration import _score_grid
@@ -24,22 +25,49 @@ def labelled_matrices(count: int, seed: int) -> tuple[np.ndarray, ...]:
     return passing, correct, rng.random((count, 8)) < 0.9, rng.random((count, 8)) < 0.9
 
 
-def test_the_grid_scores_are_those_of_a_loop_over_pairs_and_problems() -> None:
+def random_ids(count: int) -> dict[str, np.ndarray]:
+    """Numbers by which about half of the solutions and tests stand there twice."""
+    rng = np.random.default_rng(1)
+    return {name: rng.integers(0, 6, (count, 8)) for name in ("solution_ids", "test_ids")}
+
+
+@pytest.mark.parametrize(
+    ("min_confidence", "ids"),
+    [(0.0, {}), (0.9, {}), (0.0, random_ids(10))],
+    ids=["as it is", "above a confidence", "unique"],
+)
+def test_the_grid_scores_are_those_of_a_loop_over_pairs_and_problems(min_confidence, ids) -> None:
+    """A pair is scored by what it would select in training, ``unique`` and all."""
     passing, correct, solution_mask, test_mask = labelled_matrices(10, seed=4)
     calibration = calibrate_b4(
-        passing, correct, solution_mask, test_mask, beta0_grid=BETA0, alpha_xy_grid=ALPHA_XY
+        passing,
+        correct,
+        solution_mask,
+        test_mask,
+        beta0_grid=BETA0,
+        alpha_xy_grid=ALPHA_XY,
+        min_confidence=min_confidence,
+        **ids,
     )
     expected = np.zeros((len(BETA0), len(ALPHA_XY)))
     for b, beta0 in enumerate(BETA0):
         for a, alpha_xy in enumerate(ALPHA_XY):
             chosen = np.asarray(
                 select(
-                    "b4", passing, solution_mask, test_mask, beta0=beta0, alpha_xy=alpha_xy
+                    "b4",
+                    passing,
+                    solution_mask,
+                    test_mask,
+                    beta0=beta0,
+                    alpha_xy=alpha_xy,
+                    min_confidence=min_confidence,
+                    unique=bool(ids),
+                    **ids,
                 ).solutions
             )
             shares = [c[s].mean() if s.any() else 0.0 for c, s in zip(correct, chosen)]
             expected[b, a] = np.mean(shares)
-    assert len(np.unique(expected.round(6))) >= 3
+    assert len(np.unique(expected.round(6))) >= 2
     np.testing.assert_allclose(calibration.scores, expected, rtol=0, atol=1e-12)
     b, a = np.unravel_index(expected.argmax(), expected.shape)
     assert (calibration.beta0, calibration.alpha_xy) == (BETA0[b], ALPHA_XY[a])
@@ -96,6 +124,19 @@ def test_another_grid_of_the_same_size_runs_the_same_program() -> None:
     compiled = _score_grid._cache_size()
     calibrate_on_agreement(beta0_grid=[2.5 * b for b in BETA0], alpha_xy_grid=[0.5, 1, 2, 3, 4])
     assert _score_grid._cache_size() == compiled
+
+
+def test_what_decides_a_selection_decides_the_calibration_too() -> None:
+    passing, correct, solution_mask, test_mask = labelled_matrices(10, seed=4)
+    scores = [
+        calibrate_b4(
+            *(passing, correct, solution_mask, test_mask),
+            **({"beta0_grid": BETA0, "alpha_xy_grid": ALPHA_XY} | settings),
+        ).scores
+        for settings in ({}, {"min_confidence": 0.9}, random_ids(10))
+    ]
+    assert not np.allclose(scores[0], scores[1])
+    assert not np.allclose(scores[0], scores[2])
 
 
 def test_labels_of_masked_solutions_do_not_matter() -> None:

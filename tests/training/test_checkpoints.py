@@ -1,5 +1,6 @@
 """A run goes on from its last whole checkpoint, and from no other."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -94,6 +95,74 @@ def test_a_described_state_restores_onto_the_mesh_it_names(tmp_path):
         checkpoints.save(1, state_of(1), {})
         state, _ = checkpoints.restore(target)
     assert state["weights"].sharding == layout
+
+
+ON_ANOTHER_MESH = """
+import sys
+import jax, numpy as np
+from configs.base import get_config
+from zerocoder_jax.parallel import make_mesh
+from zerocoder_jax.policy import PolicyConfig, init_policy
+from zerocoder_jax.training.checkpoints import Checkpoints
+from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence
+
+POLICY = PolicyConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_layers=2,
+                      num_heads=4, num_kv_heads=2, head_dim=4, qkv_bias=True)
+
+def update_on(data, fsdp, tensor):
+    config = get_config()
+    config.mesh.data, config.mesh.fsdp, config.mesh.tensor = data, fsdp, tensor
+    config.policy.compute_dtype = config.policy.reference_dtype = "float32"
+    config.rollout.max_prompt_tokens = config.rollout.max_new_tokens = 8
+    config.training.length_buckets = (16,)
+    config.problems.per_step = 1
+    config.optimizer.learning_rate, config.optimizer.epsilon = 1e-2, 1e-3
+    mesh = make_mesh(config.mesh, jax.devices()[: data * fsdp * tensor])
+    policy = init_policy(POLICY, jax.random.key(0), "float32")
+    update = PolicyUpdate(policy, config, mesh)
+    return config, update, update.init(init_policy(POLICY, jax.random.key(0), "float32").params)
+
+def batch(step):
+    random = np.random.default_rng(step)
+    return [TrainingSequence(random.integers(0, 64, 4, dtype=np.int32),
+                             random.integers(0, 64, 6, dtype=np.int32),
+                             float(random.normal()), np.full(6, -4, np.float32)) for _ in range(8)]
+
+def weights(state):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(state))])
+
+_, update, state = update_on(1, 1, 1)
+for step in range(3):
+    state, _ = update(state, batch(step))
+expected = weights(state)
+
+config, update, state = update_on(1, 8, 1)
+for step in range(2):
+    state, _ = update(state, batch(step))
+with Checkpoints(sys.argv[1], config) as checkpoints:
+    checkpoints.save(2, state, {"step": 2})
+for mesh in ((2, 2, 2), (1, 1, 1)):
+    config, update, state = update_on(*mesh)
+    with Checkpoints(sys.argv[1], config) as checkpoints:
+        state, meta = checkpoints.restore(state)
+    layout = jax.tree.map(lambda leaf: leaf.sharding, state)
+    assert layout == update.programs.state_shardings, mesh
+    state, _ = update(state, batch(meta["step"]))
+    np.testing.assert_allclose(weights(state), expected, atol=1e-5)
+"""
+
+
+def test_a_state_cut_in_eight_goes_on_in_other_pieces_and_in_one(tmp_path, repository):
+    """Weights, moments and counts: the third update is that of a run that never stopped."""
+    done = subprocess.run(
+        [sys.executable, "-c", ON_ANOTHER_MESH, str(tmp_path)],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        capture_output=True,
+        text=True,
+        cwd=repository,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 SAVES_FOREVER = """

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from zerocoder_jax.configuration import load_config
-from zerocoder_jax.problems import Problem, read_problems, without_labels
+from zerocoder_jax.errors import UserError
+from zerocoder_jax.execution import ExecutionPool, Status
+from zerocoder_jax.problems import (
+    AssertTest,
+    CallTest,
+    Problem,
+    StdioTest,
+    Test,
+    read_problems,
+    without_labels,
+)
 from zerocoder_jax.training.coevolution import CoEvolution
 from zerocoder_jax.training.training_problems import training_problems
 
@@ -28,10 +38,10 @@ UPDATES = ("dr_grpo", "dapo", "gspo", "lora")
 
 
 def train(
-    repository: Path, workdir: Path, experiment: str, problems: list[Problem]
+    repository: Path, workdir: Path, experiment: str, problems: list[Problem], *extra: str
 ) -> tuple[list[dict], list[list[dict]]]:
     """The metrics and the rollouts of each step."""
-    config = load_config(f"{repository}/configs/toy.py:{experiment}", SMALL)
+    config = load_config(f"{repository}/configs/toy.py:{experiment}", [*SMALL, *extra])
     CoEvolution(config, workdir, problems).run()
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
     rollouts = [
@@ -44,6 +54,34 @@ def train(
 @pytest.fixture(scope="module")
 def toy_problems() -> list[Problem]:
     return read_problems("toy:train", limit=24)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """Not the run's own: what it says of a label is said a second time."""
+    with ExecutionPool(1) as opened:
+        yield opened
+
+
+def recorded_tests(record: dict) -> list[Test | None]:
+    kinds = {"assert": AssertTest, "stdio": StdioTest, "call": CallTest}
+    tests = [test["test"] and dict(test["test"]) for test in record["tests"]]
+    return [test and kinds[test.pop("kind")](**test) for test in tests]
+
+
+def expected_tester_rewards(record: dict, weight: float, mutation: bool = True) -> list[float]:
+    """The formula of the additive form, from what the record says of proxy and mutants."""
+    rewards = []
+    for j, test in enumerate(record["tests"]):
+        if record["proxy"] is None and not record["supervised"]:
+            rewards.append(0.0)
+            continue
+        killed = sum(j in mutant["killed_by"] for mutant in record["mutants"])
+        share = killed / len(record["mutants"]) if record["mutants"] and mutation else 0.0
+        agrees = float(test["agrees"])
+        penalty = -1.0 if test["test"] is None else 0.0
+        rewards.append(agrees + weight * agrees * share + penalty)
+    return rewards
 
 
 @pytest.mark.parametrize("experiment", LABEL_FREE + UPDATES)
@@ -68,15 +106,30 @@ def test_a_label_free_experiment_reads_no_label(
                 scale = record["selection"]["confidence"] if experiment == "confident" else 1.0
                 expected = solution["selected"] * scale
             assert solution["reward"] == pytest.approx(expected)
-    if experiment == "no_mutation":
-        assert all(not record["mutants"] for record in rollouts[1])
+    if experiment != "online":
+        weight = metrics[1]["tester/weight"]
+        # Half of the way from 0.5 to 2, the toy's end points.
+        assert weight == pytest.approx(0.0 if experiment == "no_mutation" else 1.25)
+        for record in rollouts[1]:
+            given = [test["reward"] for test in record["tests"]]
+            assert given == pytest.approx(expected_tester_rewards(record, weight))
+            if record["proxy"] is not None:
+                assert record["solutions"][record["proxy"]]["selected"]
+                row = record["statuses"][record["proxy"]]
+                assert [test["agrees"] for test in record["tests"]] == [s == "PASSED" for s in row]
+        assert all(not r["mutants"] for r in rollouts[1]) == (experiment == "no_mutation")
     assert "calibration/score" not in metrics[0]
 
 
 @pytest.mark.parametrize("experiment", LABELLED)
 def test_a_labelled_experiment_rewards_by_labels_exactly_where_it_says(
-    repository: Path, tmp_path: Path, toy_problems: list[Problem], experiment: str
+    repository: Path,
+    tmp_path: Path,
+    toy_problems: list[Problem],
+    pool: ExecutionPool,
+    experiment: str,
 ) -> None:
+    labels = {problem.task_id: problem for problem in toy_problems}
     metrics, rollouts = train(repository, tmp_path, experiment, toy_problems)
     assert ("calibration/score" in metrics[0]) == (experiment != "oracle")
     for record in rollouts[0]:
@@ -90,6 +143,21 @@ def test_a_labelled_experiment_rewards_by_labels_exactly_where_it_says(
             assert rewards == [None] * len(rewards)
         elif not supervised:
             assert rewards == [float(s["selected"]) for s in record["solutions"]]
+        else:
+            problem = labels[record["task_id"]]
+            codes = [solution["code"] for solution in record["solutions"]]
+            verdicts = pool.passing_matrix(problem, codes, problem.reference_tests)
+            assert rewards == (verdicts == Status.PASSED).all(axis=1).astype(float).tolist()
+    for record in rollouts[1]:
+        if not record["supervised"]:
+            continue
+        # The reference solution stands in the proxy's place.
+        problem, tests = labels[record["task_id"]], recorded_tests(record)
+        verdicts = pool.passing_matrix(problem, [problem.reference_solution], tests)[0]
+        assert [t["agrees"] for t in record["tests"]] == (verdicts == Status.PASSED).tolist()
+        assert record["proxy"] is None and record["mutants"]
+        given = [test["reward"] for test in record["tests"]]
+        assert given == pytest.approx(expected_tester_rewards(record, metrics[1]["tester/weight"]))
     calibration = [record["calibration"] for record in rollouts[0]]
     assert calibration.count(True) == (0 if experiment == "oracle" else 3)
 
@@ -106,6 +174,42 @@ def test_the_offline_baseline_judges_by_tests_written_once(
         assert [test["test"] for test in record["tests"]] == [by_task[record["task_id"]]]
         for i, solution in enumerate(record["solutions"]):
             assert solution["reward"] == float(record["statuses"][i] == ["PASSED"])
+
+
+def test_the_offline_baseline_may_train_on_labelled_problems_too(
+    repository: Path, tmp_path: Path, toy_problems: list[Problem]
+) -> None:
+    _, rollouts = train(repository, tmp_path, "calibration,offline", toy_problems)
+    assert [record["supervised"] for record in rollouts[0]].count(True) == 3
+
+
+def test_without_the_mutation_term_agreement_counts_whole_in_the_convex_form(
+    repository: Path, tmp_path: Path, toy_problems: list[Problem]
+) -> None:
+    convex = ("--config.reward.tester_form=convex", "--config.reward.curriculum_high=1.0")
+    metrics, rollouts = train(repository, tmp_path, "no_mutation", toy_problems, *convex)
+    assert metrics[1]["tester/weight"] == 0.0
+    for record in rollouts[1]:
+        given = [test["reward"] for test in record["tests"]]
+        assert given == pytest.approx(expected_tester_rewards(record, 0.0, mutation=False))
+
+
+def test_oracle_rewards_of_problems_without_labels_are_refused(
+    repository: Path, tmp_path: Path, toy_problems: list[Problem]
+) -> None:
+    bare = Problem("mine/1", "Add.", "add", "function")
+    with pytest.raises(UserError, match=r"1 of 25 training problems .* mine/1"):
+        train(repository, tmp_path, "oracle", [*toy_problems, bare])
+
+
+def test_a_prompt_that_is_too_long_is_refused_before_the_first_step(
+    repository: Path, tmp_path: Path, toy_problems: list[Problem]
+) -> None:
+    """Whichever step would have drawn it."""
+    long = Problem("mine/1", "Add these numbers up. " * 20, "add", "function")
+    with pytest.raises(UserError, match=r"1 of 25 problems .* problem mine/1 with \d+"):
+        train(repository, tmp_path, "b4_4_3", [*toy_problems, long])
+    assert not (tmp_path / "rollouts").exists()
 
 
 @pytest.mark.parametrize("count", [5, 10, 20, 50, 100])

@@ -9,6 +9,7 @@ from zerocoder_jax.problems import AssertTest, Problem
 from zerocoder_jax.training.problem_order import (
     problem_number,
     problems_of_step,
+    require_labels,
     take_calibration_set,
 )
 
@@ -71,6 +72,13 @@ def test_only_labelled_problems_can_calibrate() -> None:
     assert all(problem.reference_solution for problem in calibration)
     with pytest.raises(UserError, match=r"calibration.problems is 6, but only 5"):
         take_calibration_set(unlabelled + problems(5), 6, seed=0)
+
+
+def test_oracle_rewards_need_labels_of_every_problem() -> None:
+    require_labels(problems(3))
+    unlabelled = Problem("u/0", "text", "f", "function", reference_solution="f = abs")
+    with pytest.raises(UserError, match=r"1 of 4 training problems .* u/0"):
+        require_labels([*problems(3), unlabelled])
 
 
 def test_a_problem_keeps_its_number_wherever_it_stands() -> None:

@@ -19,7 +19,10 @@ from zerocoder_jax.problems import read_problems
 from zerocoder_jax.training.coevolution import CoEvolution
 
 # Figures that say how long something took or where, not what came out.
-MACHINE = ("seconds/", "time", "memory/", "rollout/tokens_per_second", "execution/", "recompil")
+MACHINE = (
+    *("seconds/", "time", "memory/", "rollout/tokens_per_second", "rollout/overlap"),
+    *("execution/", "recompil"),
+)
 SMALL = (
     "--config.steps=5",
     "--config.problems.per_step=4",

@@ -74,8 +74,8 @@ def after_one_update(config, batch):
     return weights(state), metrics
 
 
-def plain_log_probs(policy, params, sequence):
-    """One sequence at a time, without padding, all logits there."""
+def plain_log_softmax(policy, params, sequence):
+    """[r, V], one sequence at a time, without padding, all logits there."""
     tokens = np.concatenate([sequence.prompt, sequence.response])[None]
     hidden = forward(
         policy.graphdef,
@@ -84,7 +84,11 @@ def plain_log_probs(policy, params, sequence):
         np.arange(tokens.shape[1])[None],
         np.ones(tokens.shape, bool),
     )
-    log_softmax = jax.nn.log_softmax(vocabulary_logits(params, hidden[0, sequence.predictions]))
+    return jax.nn.log_softmax(vocabulary_logits(params, hidden[0, sequence.predictions]))
+
+
+def plain_log_probs(policy, params, sequence):
+    log_softmax = plain_log_softmax(policy, params, sequence)
     return log_softmax[np.arange(len(sequence.response)), sequence.response]
 
 
@@ -122,6 +126,71 @@ def test_one_update_is_adamw_on_the_plain_gradient():
     ):
         clear = np.abs(slope) > 1e-6
         np.testing.assert_allclose(ours[clear], (before + step)[clear], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ratio": "sequence", "aggregation": "sequence_mean"},
+        {"aggregation": "constant_length", "entropy_coefficient": 0.1},
+    ],
+    ids=["token", "sequence", "entropy"],
+)
+def test_the_second_of_two_epochs_follows_the_plain_loss_against_the_policy_that_sampled(changes):
+    """Cut into micro-batches; the ratio is against the weights before the first epoch."""
+    config, batch = small_config(), sequences()
+    config.optimizer.epsilon = 1e-3
+    config.grpo.update(changes)
+    config.rollout.importance_cap = 1.5
+    policy = init_policy(POLICY, jax.random.key(0), "float32")
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(1e-2, b2=0.999, eps=1e-3, weight_decay=0.01)
+    )
+    before = [plain_log_probs(policy, policy.params, one) for one in batch]
+    tokens = sum(len(one.response) for one in batch)
+
+    def loss(params):
+        total = 0.0
+        for one, old in zip(batch, before):
+            log_softmax = plain_log_softmax(policy, params, one)
+            log_probs = log_softmax[np.arange(len(one.response)), one.response]
+            log_ratio = log_probs - old
+            length = len(one.response)
+            if changes.get("ratio") == "sequence":
+                log_ratio = jnp.full(length, 1.0) * jnp.mean(log_ratio)
+            ratio = jnp.exp(log_ratio)
+            objective = jnp.minimum(
+                ratio * one.advantage, jnp.clip(ratio, 0.8, 1.2) * one.advantage
+            ) * jnp.minimum(jnp.exp(old - one.rollout_log_probs), 1.5)
+            difference = old - log_probs
+            entropy = -jnp.sum(jnp.exp(log_softmax) * log_softmax, axis=-1)
+            losses = (
+                -objective
+                + 0.1 * (jnp.exp(difference) - difference - 1)
+                - changes.get("entropy_coefficient", 0.0) * entropy
+            )
+            total += {
+                "token_mean": jnp.sum(losses) / tokens,
+                "sequence_mean": jnp.mean(losses) / len(batch),
+                "constant_length": jnp.sum(losses) / (len(batch) * 8),
+            }[changes.get("aggregation", "token_mean")]
+        return total
+
+    params, state = policy.params, optimizer.init(policy.params)
+    losses = []
+    for _ in range(2):
+        value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+        change, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, change)
+        losses.append(float(value))
+
+    config.grpo.epochs = 2
+    update, ours = new_update(config)
+    ours, metrics = update(ours, batch)
+    assert metrics["policy/loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    expected = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])
+    np.testing.assert_allclose(weights(ours), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(

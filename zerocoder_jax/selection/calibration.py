@@ -33,6 +33,9 @@ def calibrate_b4(
     beta0_grid: ArrayLike,
     alpha_xy_grid: ArrayLike,
     previous: tuple[float, float] | None = None,
+    min_confidence: float = 0.0,
+    solution_ids: ArrayLike | None = None,
+    test_ids: ArrayLike | None = None,
 ) -> Calibration:
     """Score the whole grid over all calibration problems in one jitted call.
 
@@ -48,6 +51,9 @@ def calibrate_b4(
         beta0_grid: positive numbers, in increasing order.
         alpha_xy_grid: positive numbers, in increasing order.
         previous: the pair of the step before.
+        min_confidence: as in ``select``, for a pair is scored by what it would select there.
+        solution_ids, test_ids: [C, S], [C, T] int; where given, equal ones count once, as in
+            ``select`` with ``unique``.
     """
     beta0_grid = np.asarray(beta0_grid, np.float64)
     alpha_xy_grid = np.asarray(alpha_xy_grid, np.float64)
@@ -60,6 +66,9 @@ def calibrate_b4(
         log_rising_grid(tuple(beta0_grid.tolist()), size),
         log_rising_grid(tuple(alpha_xy_grid.tolist()), size),
         log_rising(1.0, size),
+        np.float32(min_confidence),
+        solution_ids,
+        test_ids,
     )
     shares = np.asarray(correct_count) / np.maximum(np.asarray(selected_count), 1)
     scores = shares.mean(axis=-1)  # [len(beta0_grid), len(alpha_xy_grid)]
@@ -84,14 +93,18 @@ def _score_grid(
     beta0_tables: FixedPoint,
     alpha_xy_tables: FixedPoint,
     factorial: FixedPoint,
+    min_confidence: Array,
+    solution_ids: Array | None,
+    test_ids: Array | None,
 ) -> tuple[Array, Array]:
     """How many solutions each pair selects, and how many of them are correct: [B, A, C] int32."""
     # Grouping and counting do not depend on the priors: once for the whole grid.
-    candidates = find_candidates(passing, solution_mask, test_mask)
+    candidates = find_candidates(passing, solution_mask, test_mask, solution_ids, test_ids)
 
     def score_pair(beta0: FixedPoint, alpha_xy: FixedPoint) -> tuple[Array, Array]:
         choice = b4(candidates, B4Tables(beta0, alpha_xy, factorial), "sqrt")
-        selected = choice.solutions & choice.evidence[:, None]  # [C, S]
+        believed = choice.evidence & (choice.confidence >= min_confidence)  # [C]
+        selected = choice.solutions & believed[:, None]  # [C, S]
         return jnp.sum(selected & correct, axis=1), jnp.sum(selected, axis=1)
 
     over_alpha_xy = jax.vmap(score_pair, in_axes=(None, 0))

@@ -20,6 +20,7 @@ from zerocoder_jax.training.rewards import (
     tested_coder_reward,
     tester_reward,
 )
+from zerocoder_jax.training.sampling import Sample
 
 
 def reward_solutions(judged: Sequence[Judged], config: Any) -> None:
@@ -27,9 +28,11 @@ def reward_solutions(judged: Sequence[Judged], config: Any) -> None:
     for one in judged:
         samples = one.samples
         if one.supervised:
-            assert samples.correct is not None
+            assert samples.correct is not None and samples.undecided is not None
             one.rewards = samples.correct.astype(np.float32)
-        elif config.method == "coevolution":
+            one.reward_mask = ~samples.undecided
+            continue
+        if config.method == "coevolution":
             one.rewards = coder_reward(
                 one.selected_solutions,
                 abstained=one.abstained,
@@ -39,7 +42,8 @@ def reward_solutions(judged: Sequence[Judged], config: Any) -> None:
         else:
             # The baselines believe every test: a solution is good when it passes all of them.
             one.rewards = tested_coder_reward(samples.passing, one.solution_mask, one.test_mask)
-        one.reward_mask = ~(samples.statuses == Status.UNAVAILABLE).any(axis=1)
+        # What the verifier could not judge has no reward; a reply without a solution earns 0.
+        one.reward_mask = one.solution_mask | ~_parsed(samples.solutions)
 
 
 def reward_tests(
@@ -51,6 +55,7 @@ def reward_tests(
       weight: the curriculum's weight of the mutation term at this step.
     """
     waiting: list[tuple[Judged, Future[MutationResult]]] = []
+    references: list[tuple[Judged, Future[np.ndarray]]] = []
     for one in judged:
         proxy = _choose_proxy(one, step, config.seed)
         if proxy is None:
@@ -61,15 +66,17 @@ def reward_tests(
             seed = config.seed + step + problem_number(problem)
             limit = config.mutation.limit or None
             waiting.append((one, pool.submit_mutation(problem, proxy, tests, limit, seed)))
-        elif one.agrees is None:
-            one.agrees = pool.passing_matrix(problem, [proxy], tests)[0] == Status.PASSED
+        elif one.supervised:
+            references.append((one, pool.submit_matrix(problem, [proxy], tests)))
+    for one, matrix in references:
+        _judge_by_reference(one, matrix.result()[0])
     mutations = [(one, future.result()) for one, future in waiting]
     if not config.reward.gated:
         mutations = _with_failing_tests(mutations, pool)
     for one, one.mutation in mutations:
         one.mutation_score = mutation_scores(one.mutation.killed, one.mutation.valid)
-        if one.agrees is None:
-            one.agrees = one.mutation.original == Status.PASSED
+        if one.supervised:
+            _judge_by_reference(one, one.mutation.original)
     for one in judged:
         _reward_tests_of(one, config.reward, weight)
 
@@ -110,9 +117,20 @@ def _choose_proxy(one: Judged, step: int, seed: int) -> str | None:
     return samples.solutions[one.proxy].parsed
 
 
+def _judge_by_reference(one: Judged, verdicts: np.ndarray) -> None:
+    """Take the reference solution's verdicts [T] on the tests in the place of a proxy's."""
+    one.agrees = verdicts == Status.PASSED
+    one.reward_mask = verdicts != Status.UNAVAILABLE
+
+
+def _parsed(samples: Sequence[Sample]) -> np.ndarray:
+    """[N] bool: the reply holds a solution or a test."""
+    return np.array([sample.parsed is not None for sample in samples], bool)
+
+
 def _reward_tests_of(one: Judged, reward: Any, weight: float) -> None:
     tests = one.samples.tests
-    parsed = np.array([sample.parsed is not None for sample in tests], bool)
+    parsed = _parsed(tests)
     nothing = np.zeros(len(tests), np.float32)
     one.rewards = tester_reward(
         parsed if one.agrees is None else one.agrees,
@@ -125,5 +143,6 @@ def _reward_tests_of(one: Judged, reward: Any, weight: float) -> None:
         # No consensus is no evidence for or against any test: the whole group gets nothing.
         abstained=one.agrees is None,
     )
-    # A test that the verifier could not judge has no reward; an unparsable one has its penalty.
-    one.reward_mask = one.test_mask | ~parsed
+    if one.reward_mask is None:
+        # What the verifier could not judge has no reward; an unparsable test has its penalty.
+        one.reward_mask = one.test_mask | ~parsed

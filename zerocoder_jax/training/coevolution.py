@@ -7,6 +7,7 @@ file of this package.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Pool, open_pool
 from zerocoder_jax.parallel import make_mesh
-from zerocoder_jax.parallel.hosts import exchange
+from zerocoder_jax.parallel.hosts import exchange, folder_of_host
 from zerocoder_jax.policy import load_policy
 from zerocoder_jax.problems import Problem, Test, without_labels
 from zerocoder_jax.rollout import RolloutEngine, SamplingSettings
@@ -35,9 +36,13 @@ from zerocoder_jax.training.phases import (
     StopRequested,
     stop_on_sigterm,
 )
-from zerocoder_jax.training.problem_order import problems_of_step, take_calibration_set
+from zerocoder_jax.training.problem_order import (
+    problems_of_step,
+    require_labels,
+    take_calibration_set,
+)
 from zerocoder_jax.training.records import (
-    mean_metrics,
+    metrics_of_hosts,
     problem_record,
     step_metrics,
     write_rollouts,
@@ -51,6 +56,7 @@ from zerocoder_jax.training.sampling import (
     ProblemSamples,
     Sampler,
     fixed_test,
+    seconds_in_execution,
 )
 from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence, TrainState
 
@@ -95,14 +101,20 @@ class CoEvolution:
             self._calibration, self._problems = take_calibration_set(
                 problems, config.selector.calibration.problems, config.seed
             )
+        if config.supervision == "oracle":
+            require_labels(self._problems)
         task_ids = [problem.task_id for problem in [*self._calibration, *self._problems]]
         self._problems_digest = hashlib.sha256("\n".join(task_ids).encode()).hexdigest()
         if config.supervision != "oracle":
             # Not a matter of trust: from here on a training problem has no labels to read.
             self._problems = [without_labels(problem) for problem in self._problems]
-        # Every host writes the figures of the whole run; those that people read are the first's.
-        host = jax.process_index()
-        self._outputs = workdir if host == 0 else workdir / "hosts" / str(host)
+        if config.problems.per_step < jax.process_count():
+            raise UserError(
+                f"config.problems.per_step is {config.problems.per_step}, but there are"
+                f" {jax.process_count()} hosts: give each of them at least one problem a step"
+            )
+        # Every host writes the figures of the whole run.
+        self._outputs = folder_of_host(workdir)
         self._hyperparameters = (config.selector.beta0, config.selector.alpha_xy)
         self._offline_tests: dict[str, list[Test | None]] | None = None
         self._stop_requested = False
@@ -135,6 +147,7 @@ class CoEvolution:
             if policy.tokenizer is None:
                 raise UserError(f"config.policy.source={config.policy.source} has no tokenizer")
             self._sampler = Sampler(self._engine, pool, policy.tokenizer, config)
+            self._sampler.check_prompts([*self._calibration, *self._problems])
             first = self._restore(checkpoints)
             with (
                 MetricWriters(self._outputs, config, first_step=first) as writers,
@@ -163,7 +176,7 @@ class CoEvolution:
         config = self._config
         if config.method == "offline":
             self._offline_tests = offline_tests(
-                self._problems,
+                [*self._calibration, *self._problems],
                 self._load_sampler,
                 self._workdir,
                 max_new_tokens=config.rollout.max_new_tokens,
@@ -226,6 +239,8 @@ class CoEvolution:
         with clock.phase("rollout"):
             executions = self._roll_out(drawn + own_share(self._calibration), step)
             rollout_metrics = self._engine.statistics.metrics()
+        overlap = seconds_in_execution(executions, until=time.perf_counter())
+        rollout_metrics["rollout/overlap"] = overlap / clock.seconds["rollout"]
 
         self._station("execution", progress)
         with clock.phase("execution"):
@@ -238,9 +253,11 @@ class CoEvolution:
             judged = self._judge(samples, len(drawn), hyperparameters)
 
         self._station("mutation" if role == TESTER else "rewards", progress)
-        weight = tester_weight(
-            step / config.steps, config.reward.curriculum_low, config.reward.curriculum_high
-        )
+        weight = 0.0  # without the mutation term agreement counts whole, in both forms
+        if config.reward.mutation:
+            weight = tester_weight(
+                step / config.steps, config.reward.curriculum_low, config.reward.curriculum_high
+            )
         rewarded = judged if config.supervision == "calibration" else judged[: len(drawn)]
         with clock.phase("mutation"):
             if role == CODER:
@@ -255,24 +272,26 @@ class CoEvolution:
             return_freed_memory()
             self._hyperparameters = hyperparameters
 
+        execution_metrics = {
+            f"execution/{name}": count - runs_before[name]
+            for name, count in self._pool.statistics.items()
+        }
         with clock.phase("recording"):
-            execution_metrics = {
-                f"execution/{name}": count - runs_before[name]
-                for name, count in self._pool.statistics.items()
-            }
+            everywhere = [one for share in exchange(judged) for one in share]
             records = [
                 problem_record(one, step, role, config.selector.name, hyperparameters)
-                for one in judged
+                for one in everywhere
             ]
-            write_rollouts(self._outputs, step, [r for share in exchange(records) for r in share])
-            beta0, alpha_xy = hyperparameters
-            metrics = {"selection/beta0": beta0, "selection/alpha_xy": alpha_xy}
-            metrics |= step_metrics(judged[: len(drawn)], role)
-            metrics |= execution_metrics | rollout_metrics | clock.metrics() | memory_metrics()
-            if role == TESTER:
-                metrics["tester/weight"] = weight
-            metrics = mean_metrics(exchange(metrics)) | calibration_metrics | update_metrics
-        return {"role": ROLES[role], "total_steps": config.steps} | metrics
+            write_rollouts(self._outputs, step, records)
+        own = execution_metrics | rollout_metrics | clock.metrics() | memory_metrics()
+        beta0, alpha_xy = hyperparameters
+        metrics = {"selection/beta0": beta0, "selection/alpha_xy": alpha_xy}
+        metrics |= step_metrics([one for one in everywhere if not one.calibration], role)
+        metrics |= metrics_of_hosts(exchange(own)) | calibration_metrics | update_metrics
+        if role == TESTER:
+            metrics["tester/weight"] = weight
+        names = {"role": ROLES[role], "isolation": self._pool.isolation}
+        return names | {"total_steps": config.steps} | metrics
 
     def _roll_out(self, problems: Sequence[Problem], step: int) -> list[Execution]:
         """Sample every problem and queue its runs; executions come in the problems' order."""
@@ -302,11 +321,10 @@ class CoEvolution:
         self, labelled: Sequence[ProblemSamples]
     ) -> tuple[tuple[float, float], dict[str, float]]:
         """B4's hyperparameters of this step and how right they are; dynamic B4 only."""
-        settings = self._config.selector.calibration
-        if not settings.enabled:
+        if not self._config.selector.calibration.enabled:
             return self._hyperparameters, {}
         everywhere = [one for share in exchange(list(labelled)) for one in share]
-        calibration = calibrate(everywhere, self._hyperparameters, settings)
+        calibration = calibrate(everywhere, self._hyperparameters, self._config.selector)
         chosen = (calibration.beta0, calibration.alpha_xy)
         return chosen, {"calibration/score": float(np.max(calibration.scores))}
 

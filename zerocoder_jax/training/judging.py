@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zerocoder_jax.execution import MutationResult
-from zerocoder_jax.selection import Calibration, calibrate_b4, matrix_rank, select
+from zerocoder_jax.selection import Calibration, calibrate_b4, matrix_rank, select, text_ids
 from zerocoder_jax.training.sampling import ProblemSamples, Sample
 
 
@@ -80,8 +80,8 @@ def judge(
         codet_weight=selector.codet_weight,
         unique=selector.unique,
         min_confidence=selector.min_confidence,
-        solution_ids=np.stack([_first_equal(one.solutions) for one in samples]),
-        test_ids=np.stack([_first_equal(one.tests) for one in samples]),
+        solution_ids=np.stack([_ids(one.solutions) for one in samples]),
+        test_ids=np.stack([_ids(one.tests) for one in samples]),
     )
     ranks = np.asarray(matrix_rank(passing, solution_mask, test_mask))
     chosen_solutions, chosen_tests = np.asarray(selection.solutions), np.asarray(selection.tests)
@@ -101,30 +101,36 @@ def judge(
     ]
 
 
-def _first_equal(samples: Sequence[Sample]) -> np.ndarray:
-    """[N] int32: the place of the first sample with the same program or test."""
-    parsed = [sample.parsed for sample in samples]
-    return np.array([parsed.index(one) for one in parsed], np.int32)
+def _ids(samples: Sequence[Sample]) -> np.ndarray:
+    """[N] int32: equal numbers for samples with the same program or test."""
+    # By their text: as values, tests for 1 and for True would be equal.
+    return text_ids([None if one.parsed is None else repr(one.parsed) for one in samples])
 
 
 def calibrate(
-    labelled: Sequence[ProblemSamples], previous: tuple[float, float], calibration: Any
+    labelled: Sequence[ProblemSamples], previous: tuple[float, float], selector: Any
 ) -> Calibration:
     """Choose B4's hyperparameters on the labelled problems: the pair whose selections are right.
 
     Args:
       labelled: samples whose ``correct`` is known.
       previous: the pair in force, kept when it is among the best.
-      calibration: ``config.selector.calibration``.
+      selector: ``config.selector``.
     """
     passing, solution_mask, test_mask = stack(labelled)
     correct = np.stack([np.asarray(one.correct, bool) for one in labelled])  # [C, S]
+    ids: dict[str, Any] = {}
+    if selector.unique:
+        ids["solution_ids"] = np.stack([_ids(one.solutions) for one in labelled])
+        ids["test_ids"] = np.stack([_ids(one.tests) for one in labelled])
     return calibrate_b4(
         passing,
         correct,
         solution_mask,
         test_mask,
-        beta0_grid=[10.0**e for e in calibration.beta0_exponents],
-        alpha_xy_grid=[10.0**e for e in calibration.alpha_xy_exponents],
+        beta0_grid=[10.0**e for e in selector.calibration.beta0_exponents],
+        alpha_xy_grid=[10.0**e for e in selector.calibration.alpha_xy_exponents],
         previous=previous,
+        min_confidence=selector.min_confidence,
+        **ids,
     )

@@ -6,9 +6,13 @@ against the very same tests although its policy has moved.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+import jax
+
 from zerocoder_jax.errors import UserError
+from zerocoder_jax.parallel.hosts import exchange
 from zerocoder_jax.problems import AssertTest, CallTest, Problem, StdioTest, Test
 from zerocoder_jax.rollout import SamplingSettings
 from zerocoder_jax.training.records import test_record
@@ -36,7 +40,9 @@ def offline_tests(
       One test a problem by task id; ``[None]`` where the reply held none.
     """
     path = workdir / FILE_NAME
-    tests = _read(path)
+    # The first host keeps the file; the others write none, and all train against the same tests.
+    first_host = jax.process_index() == 0
+    tests = exchange(_read(path) if first_host else {})[0]
     missing = [problem for problem in problems if problem.task_id not in tests]
     if missing and not may_write:
         raise UserError(
@@ -47,13 +53,15 @@ def offline_tests(
         greedy = SamplingSettings(
             temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=max_new_tokens
         )
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8") if first_host else nullcontext() as file:
             for samples in load_sampler().replies(missing, (0, 1), step=0, settings=greedy):
                 test = samples.tests[0].parsed
-                record = {"task_id": samples.problem.task_id, "test": test_record(test)}
-                file.write(json.dumps(record) + "\n")
-                file.flush()
                 tests[samples.problem.task_id] = [test]
+                if file is not None:
+                    record = {"task_id": samples.problem.task_id, "test": test_record(test)}
+                    file.write(json.dumps(record) + "\n")
+                    file.flush()
+        tests = exchange(tests)[0]
     return tests
 
 

@@ -103,6 +103,8 @@ def origin(config: Any) -> dict[str, Any]:
         "policy": config.policy.source,
         "seed": config.seed,
         "prompt_style": config.prompt.style,
+        "thinking": config.prompt.thinking,
+        "asserts_per_test": config.prompt.asserts_per_test,
         "solutions": rollout.solutions,
         "tests": rollout.tests,
         "temperature": rollout.temperature,
@@ -226,6 +228,7 @@ def make_prefilter_with_initial_policy(
     try:
         with open_pool(config.execution) as pool:
             sampler = Sampler(engine, pool, bare.tokenizer, config)
+            sampler.check_prompts(problems)
             return make_prefilter(
                 problems, sampler, config, path, finished=_report_tenths(len(problems), say)
             )

@@ -45,6 +45,25 @@ def problems_of_step(
     return [problems[i] for i in order[position * per_step : (position + 1) * per_step]]
 
 
+def require_labels(problems: Sequence[Problem]) -> None:
+    """Refuse training problems that have no label to be rewarded by.
+
+    Raises:
+      UserError: a problem lacks its reference solution or its reference tests.
+    """
+    unlabelled = [problem.task_id for problem in problems if not _is_labelled(problem)]
+    if unlabelled:
+        raise UserError(
+            f"config.supervision is 'oracle', but {len(unlabelled)} of {len(problems)} training"
+            f" problems have no reference solution or no reference tests, {unlabelled[0]} for"
+            " example: leave them out, or choose another supervision"
+        )
+
+
+def _is_labelled(problem: Problem) -> bool:
+    return problem.reference_solution is not None and bool(problem.reference_tests)
+
+
 def take_calibration_set(
     problems: Sequence[Problem], count: int, seed: int
 ) -> tuple[list[Problem], list[Problem]]:
@@ -56,11 +75,7 @@ def take_calibration_set(
     Raises:
       UserError: fewer than ``count`` problems carry a reference solution and tests.
     """
-    labelled = [
-        i
-        for i, problem in enumerate(problems)
-        if problem.reference_solution is not None and problem.reference_tests
-    ]
+    labelled = [i for i, problem in enumerate(problems) if _is_labelled(problem)]
     if len(labelled) < count:
         raise UserError(
             f"config.selector.calibration.problems is {count}, but only {len(labelled)} training"

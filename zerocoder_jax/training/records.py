@@ -49,10 +49,23 @@ def step_metrics(judged: Sequence[Judged], role: int) -> dict[str, float]:
     return metrics
 
 
-def mean_metrics(shares: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean over the hosts that have a figure; one host's own figures unchanged."""
+def metrics_of_hosts(shares: Sequence[dict[str, float]]) -> dict[str, float]:
+    """One figure for the run of what each host measures of itself; a single host's unchanged.
+
+    Runs, tokens and their rate add up; ratios of the sampler are averaged; of seconds, memory and
+    compiled programs the largest counts, since the hosts wait for the slowest.
+    """
     names = dict.fromkeys(name for share in shares for name in share)
-    return {name: _mean(share[name] for share in shares if name in share) for name in names}
+    combined = {}
+    for name in names:
+        values = [share[name] for share in shares if name in share]
+        if name.startswith(("execution/", "rollout/tokens")):
+            combined[name] = sum(values)
+        elif name in ("rollout/wasted_rows", "rollout/read_ratio", "rollout/overlap"):
+            combined[name] = _mean(values)
+        else:
+            combined[name] = max(values)
+    return combined
 
 
 def _matrix_metrics(judged: Sequence[Judged]) -> dict[str, float]:
@@ -88,8 +101,6 @@ def _selection_metrics(judged: Sequence[Judged]) -> dict[str, float]:
 
 def _reply_metrics(judged: Sequence[Judged]) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    refused: Counter[str] = Counter()
-    replies = 0
     for role in (CODER, TESTER):
         samples = [sample for one in judged for sample in one.samples.of_role(role)]
         if not samples:
@@ -98,10 +109,9 @@ def _reply_metrics(judged: Sequence[Judged]) -> dict[str, float]:
         metrics[f"parse/{name}"] = _mean(sample.parsed is not None for sample in samples)
         metrics[f"rollout/length_{name}"] = _mean(len(sample.tokens) for sample in samples)
         metrics[f"rollout/truncated_{name}"] = _mean(not sample.finished for sample in samples)
-        refused.update(f"{name}_{s.reason}" for s in samples if s.parsed is None)
-        replies += len(samples)
-    for reason, count in refused.items():
-        metrics[f"refused/{reason}"] = count / replies
+        refused = Counter(sample.reason for sample in samples if sample.parsed is None)
+        for reason, count in refused.items():
+            metrics[f"refused/{name}_{reason}"] = count / len(samples)
     return metrics
 
 

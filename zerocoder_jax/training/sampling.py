@@ -4,6 +4,8 @@ Replies stream out of the engine as they finish; a problem whose last reply has 
 execution pool at once, so the pool works while the rest is still being decoded.
 """
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -59,6 +61,8 @@ class ProblemSamples:
       prompts: token ids of the Coder's and of the Tester's prompt.
       statuses: [S, T] uint8 of ``Status``.
       correct: [S] bool, passes every reference test; None where no label was asked for.
+      undecided: [S] bool, the verifier failed on a reference test and no other one speaks against
+        the solution, so that it is neither right nor wrong; None likewise.
     """
 
     problem: Problem
@@ -67,6 +71,7 @@ class ProblemSamples:
     tests: list[Sample] = field(default_factory=list)
     statuses: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     correct: np.ndarray | None = None
+    undecided: np.ndarray | None = None
 
     @property
     def passing(self) -> np.ndarray:
@@ -109,25 +114,37 @@ class Sampler:
         self._prompt_cache: dict[tuple[str, int], tuple[list[int], str]] = {}
 
     def prompt(self, problem: Problem, role: int) -> tuple[list[int], str]:
-        """Token ids of a role's prompt, and the text with which its reply was begun.
-
-        Raises:
-          UserError: the prompt is longer than ``rollout.max_prompt_tokens``.
-        """
+        """Token ids of a role's prompt, and the text with which its reply was begun."""
         key = (problem.task_id, role)
         if key not in self._prompt_cache:
             write = coder_prompt if role == CODER else tester_prompt
             messages = write(problem, self._config.prompt.style)
             tokens = self._tokenizer.chat_tokens(messages, thinking=self._config.prompt.thinking)
-            limit = self._config.rollout.max_prompt_tokens
-            if len(tokens) > limit:
-                raise UserError(
-                    f"the {ROLES[role]}'s prompt of problem {problem.task_id} has {len(tokens)}"
-                    f" tokens, config.rollout.max_prompt_tokens allows {limit}: raise it, or leave"
-                    " the problem out"
-                )
             self._prompt_cache[key] = (tokens, begun_reply(messages))
         return self._prompt_cache[key]
+
+    def check_prompts(self, problems: Sequence[Problem]) -> None:
+        """Refuse prompts that are too long before anything is sampled, not in the step they are
+        drawn in.
+
+        Raises:
+          UserError: a prompt is longer than ``rollout.max_prompt_tokens``; names the longest.
+        """
+        limit = self._config.rollout.max_prompt_tokens
+        lengths = {
+            (problem.task_id, role): len(self.prompt(problem, role)[0])
+            for problem in problems
+            for role in (CODER, TESTER)
+        }
+        too_long = {task_id for (task_id, _), length in lengths.items() if length > limit}
+        if too_long:
+            (task_id, role), longest = max(lengths.items(), key=lambda item: item[1])
+            raise UserError(
+                f"{len(too_long)} of {len(problems)} problems have a prompt of more than"
+                f" config.rollout.max_prompt_tokens = {limit} tokens; the longest is the"
+                f" {ROLES[role]}'s of problem {task_id} with {longest}: raise the field, or leave"
+                " these problems out"
+            )
 
     def replies(
         self,
@@ -204,15 +221,41 @@ class Sampler:
 
 @dataclass
 class Execution:
-    """A problem's runs in the pool's queue."""
+    """A problem's runs in the pool's queue.
+
+    Attributes:
+      began, ended: when the runs of the matrix were queued and when the last of them was done, by
+        ``time.perf_counter``; infinity where that is still to come.
+    """
 
     samples: ProblemSamples
     matrix: "Future[np.ndarray]"
     reference: "Future[np.ndarray] | None"
+    began: float = field(default_factory=time.perf_counter)
+    ended: float = math.inf
+
+    def __post_init__(self) -> None:
+        def note_the_end(_: "Future[np.ndarray]") -> None:
+            self.ended = time.perf_counter()
+
+        self.matrix.add_done_callback(note_the_end)
 
     def wait(self) -> ProblemSamples:
         """Wait for the verdicts and return the samples with them."""
         self.samples.statuses = np.asarray(self.matrix.result())
         if self.reference is not None:
-            self.samples.correct = (self.reference.result() == Status.PASSED).all(axis=1)
+            verdicts = np.asarray(self.reference.result())
+            passed, unavailable = verdicts == Status.PASSED, verdicts == Status.UNAVAILABLE
+            self.samples.correct = passed.all(axis=1)
+            self.samples.undecided = ~self.samples.correct & (passed | unavailable).all(axis=1)
         return self.samples
+
+
+def seconds_in_execution(executions: Sequence[Execution], until: float) -> float:
+    """The seconds before ``until`` in which at least one of the executions was under way."""
+    total, covered = 0.0, -math.inf
+    for one in sorted(executions, key=lambda one: one.began):
+        end = min(one.ended, until)
+        total += max(0.0, end - max(one.began, covered))
+        covered = max(covered, end)
+    return total

@@ -1,0 +1,75 @@
+"""What the figures of a step say: of one host, of several, and of replies that hold nothing."""
+
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from zerocoder_jax.execution import Status
+from zerocoder_jax.problems import Problem
+from zerocoder_jax.training.judging import Judged
+from zerocoder_jax.training.records import metrics_of_hosts, step_metrics
+from zerocoder_jax.training.sampling import (
+    CODER,
+    Execution,
+    ProblemSamples,
+    Sample,
+    seconds_in_execution,
+)
+
+PROBLEM = Problem("mine/1", "Text.", "f", "function")
+
+
+def test_counts_add_up_over_hosts_and_the_slowest_decides() -> None:
+    shares = [
+        {"execution/runs": 10, "rollout/tokens": 300, "rollout/overlap": 0.5, "seconds/total": 2.0},
+        {"execution/runs": 5, "rollout/tokens": 100, "rollout/overlap": 0.1, "seconds/total": 3.0},
+    ]
+    assert metrics_of_hosts(shares) == {
+        "execution/runs": 15,
+        "rollout/tokens": 400,
+        "rollout/overlap": pytest.approx(0.3),
+        "seconds/total": 3.0,
+    }
+    assert metrics_of_hosts(shares[:1]) == shares[0]
+
+
+def reply(parsed: str | None, reason: str = "") -> Sample:
+    return Sample(np.zeros(3, np.int32), np.zeros(3, np.float32), True, "", parsed, reason)
+
+
+def test_what_a_role_was_refused_for_adds_up_to_what_was_not_parsed() -> None:
+    solutions = [reply("code"), reply(None, "no_code"), reply(None, "syntax"), reply("code")]
+    samples = ProblemSamples(PROBLEM, ([], []), solutions, [reply("test")])
+    samples.statuses = np.full((4, 1), Status.UNPARSABLE, np.uint8)
+    samples.statuses[[0, 3]] = Status.PASSED
+    masks = samples.masks()
+    one = Judged(samples, *masks, 1, *masks, 1.0, 1.0, False)
+    metrics = step_metrics([one], CODER)
+    assert metrics["parse/coder"] == 0.5
+    refused = {name: value for name, value in metrics.items() if name.startswith("refused/")}
+    assert refused == {"refused/coder_no_code": 0.25, "refused/coder_syntax": 0.25}
+
+
+def execution(began: float, ended: float) -> Execution:
+    return Execution(ProblemSamples(PROBLEM, ([], [])), Future(), None, began=began, ended=ended)
+
+
+def test_time_in_execution_counts_once_what_runs_side_by_side() -> None:
+    running = [
+        execution(9.0, np.inf),
+        execution(1.0, 3.0),
+        execution(2.0, 2.5),
+        execution(4.0, 6.0),
+    ]
+    assert seconds_in_execution(running, until=5.0) == pytest.approx(2.0 + 1.0)
+    assert seconds_in_execution(running, until=10.0) == pytest.approx(2.0 + 2.0 + 1.0)
+    assert seconds_in_execution([], until=10.0) == 0.0
+
+
+def test_an_execution_notes_when_its_last_run_was_done() -> None:
+    matrix: Future = Future()
+    one = Execution(ProblemSamples(PROBLEM, ([], [])), matrix, None)
+    assert one.ended == np.inf
+    matrix.set_result(np.zeros((0, 0), np.uint8))
+    assert one.began <= one.ended < np.inf

@@ -1,0 +1,69 @@
+"""From rewards to what is trained on: groups, masks, and groups without a signal."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from zerocoder_jax.problems import Problem
+from zerocoder_jax.training.coevolution import role_of_step, training_sequences
+from zerocoder_jax.training.judging import Judged
+from zerocoder_jax.training.sampling import CODER, TESTER, ProblemSamples, Sample
+
+
+def rewarded(number: int, rewards: list[float], mask: list[bool] | None = None) -> Judged:
+    """A problem whose n-th sample is the token n, after a prompt of its role's number."""
+    samples = ProblemSamples(
+        Problem(f"t/{number}", "", "f", "function"),
+        ([number, CODER], [number, TESTER]),
+        *([Sample(np.full(1, n), np.zeros(1), True, "", "", "") for n in range(3)] for _ in "ct"),
+    )
+    none = np.zeros(3, bool)
+    return Judged(
+        *(samples, none, none, 0, none, none, 0.0, 0.0, False),
+        rewards=np.array(rewards, np.float32),
+        reward_mask=np.array(mask or [True] * 3),
+    )
+
+
+def sequences(judged, role=CODER, **changes) -> list[tuple[list[int], int, float]]:
+    grpo = SimpleNamespace(**({"normalize_std": False, "drop_equal_groups": False} | changes))
+    made = training_sequences(judged, role, SimpleNamespace(grpo=grpo))
+    return [(one.prompt.tolist(), int(one.response[0]), one.advantage) for one in made]
+
+
+def test_a_group_is_one_problem_and_every_reply_is_relative_to_it() -> None:
+    made = sequences([rewarded(1, [1, 0, 0.5]), rewarded(2, [4, 4, 1])], TESTER)
+    assert made == [
+        *(([1, TESTER], 0, 0.5), ([1, TESTER], 1, -0.5), ([1, TESTER], 2, 0.0)),
+        *(([2, TESTER], 0, 1.0), ([2, TESTER], 1, 1.0), ([2, TESTER], 2, -2.0)),
+    ]
+
+
+def test_a_reply_without_a_reward_is_left_out_and_counts_in_no_mean() -> None:
+    made = sequences([rewarded(1, [1, 9, 0], [True, False, True])])
+    assert made == [([1, CODER], 0, 0.5), ([1, CODER], 2, -0.5)]
+
+
+def test_groups_without_a_signal_are_left_out_where_dapo_asks_for_it() -> None:
+    judged = [
+        rewarded(1, [1, 1, 1]),
+        rewarded(2, [1, 0, 0]),
+        rewarded(3, [1, 1, 0], [True, True, False]),
+    ]
+    assert [prompt[0] for prompt, *_ in sequences(judged)] == [1, 1, 1, 2, 2, 2, 3, 3]
+    kept = sequences(judged, drop_equal_groups=True)
+    assert [prompt[0] for prompt, *_ in kept] == [2, 2, 2]
+    assert sum(advantage for *_, advantage in kept) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_problems_that_only_calibrate_are_not_trained_on() -> None:
+    one = rewarded(1, [1, 0, 0])
+    one.rewards = None
+    assert sequences([one]) == []
+
+
+def test_roles_take_turns_and_the_baselines_train_the_coder_alone() -> None:
+    assert [role_of_step(step, "coevolution") for step in range(4)] == [CODER, TESTER] * 2
+    for method in ("offline", "online"):
+        assert {role_of_step(step, method) for step in range(4)} == {CODER}
