@@ -19,7 +19,8 @@ machines:
 
 The run's programs are compiled for the machine by its own compiler, which needs no such hardware
 (pip install 'zerocoder_jax[plan-gpu]' or '[plan-tpu]'). Where the config does not fit, the smallest
-change that makes it fit is named, and the exit code is 2. The last line is JSON."""
+change that makes it fit is named, and the exit code is 2. The last line is JSON: bytes of a device
+by phase, and for rollout and update the FLOPs, bytes and least seconds of a step on each device."""
 
 
 def main() -> None:
@@ -45,16 +46,21 @@ def main() -> None:
         "fits": plan.fits,
         "bytes": {phase.name: phase.total for phase in plan.phases},
         "budget": plan.budget,
+        "flops": {bound.name: bound.flops for bound in plan.bounds},
+        "bytes_moved": {bound.name: bound.bytes_moved for bound in plan.bounds},
+        "collective_bytes": {bound.name: bound.collective_bytes for bound in plan.bounds},
         "seconds": {bound.name: bound.seconds for bound in plan.bounds},
     }
     if not plan.fits:
         found = None if arguments.no_suggestion else smallest_change(config, policy, plan)
         if found:
-            change = " ".join(f"--config.{name}={value}" for name, value in found[0].items())
-            print(f"\nIt fits with {change}.")
-            answer["change"] = found[0]
+            change = " ".join(f"--config.{name}={value}" for name, value in found.items())
+            print(f"\nIt fits with {change}")
+            answer["change"] = found
         elif not arguments.no_suggestion:
-            print("\nNo change of a single field makes it fit: take more devices.")
+            print(
+                "\nNeither smaller batches nor a smaller optimizer make it fit: take more devices."
+            )
         print(json.dumps(answer))
         raise UserError(f"the run does not fit {machine.name}")
     print(json.dumps(answer))

@@ -1,12 +1,13 @@
 """Does a config fit a machine that is not here, and what will a step cost there?
 
 The real programs (update, optimizer, prefill, decode) are compiled for the machine by the real XLA
-compiler, and the memory is what the compiler reports. The times are bounds, not promises: the
-slower of arithmetic, memory and wires at their published rates.
+compiler, and the memory is what the compiler reports. The times are ``bounds``, not promises.
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,45 +15,38 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from zerocoder_jax.benchmarks.bounds import Bound, rollout_bound, update_bound
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.parallel import Machine, batch_shards, compile_only_devices, make_mesh
+from zerocoder_jax.parallel import USABLE_MEMORY, Machine, compile_only_devices, make_mesh
 from zerocoder_jax.parallel.machines import GiB
 from zerocoder_jax.policy import PolicyConfig
 from zerocoder_jax.policy.loading import open_checkpoint
 from zerocoder_jax.rollout.engine import SLOT_MULTIPLE
 from zerocoder_jax.rollout.programs import Programs, prompt_buckets
-from zerocoder_jax.training.update_programs import UpdatePrograms, batch_shapes
+from zerocoder_jax.training.update_programs import UpdatePrograms
 
-# Of a device's memory: the rest belongs to the runtime, its libraries and fragmentation.
-USABLE = 0.92
+UPDATE, ROLLOUT = ("update", "optimizer step"), ("decode", "prefill")
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """What one device holds during a phase: bytes by what they are, and the compiler's extra."""
+    """What one device holds during a phase.
+
+    Attributes:
+        name: "update", "optimizer step", "decode" or "prefill".
+        holds: bytes by what they are; "activations and other temporaries" is the compiler's figure.
+        refusal: why there is no such figure: XLA gave up, or was not asked, since what lies beside
+            the temporaries is too much already.
+    """
 
     name: str
     holds: dict[str, int]
+    refusal: str = ""
 
     @property
     def total(self) -> int:
-        """Bytes of the phase at its peak."""
+        """Bytes of the phase at its peak; of a refused one, of what lies beside its temporaries."""
         return sum(self.holds.values())
-
-
-@dataclasses.dataclass(frozen=True)
-class Bound:
-    """Lower bounds of a phase's seconds, by what limits them."""
-
-    name: str
-    arithmetic: float
-    memory: float
-    wires: float
-
-    @property
-    def seconds(self) -> float:
-        """The phase cannot be faster than its slowest part."""
-        return max(self.arithmetic, self.memory, self.wires)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,23 +56,25 @@ class Plan:
     machine: Machine
     phases: list[Phase]
     bounds: list[Bound]
-    # XLA's own refusal, where the compiler gave up before reporting sizes.
-    refusal: str = ""
 
     @property
     def budget(self) -> int:
         """Bytes of a device that the run may use."""
-        return int(USABLE * self.machine.accelerator.memory)
+        return usable(self.machine)
+
+    def too_large(self) -> list[str]:
+        """The phases that do not fit."""
+        return [phase.name for phase in self.phases if phase.refusal or phase.total > self.budget]
 
     @property
     def fits(self) -> bool:
         """Whether every phase stays within the budget."""
-        return not self.refusal and all(phase.total <= self.budget for phase in self.phases)
+        return not self.too_large()
 
-    @property
-    def worst(self) -> str:
-        """The phase that needs most."""
-        return max(self.phases, key=lambda phase: phase.total).name if self.phases else "update"
+
+def usable(machine: Machine) -> int:
+    """Bytes of one of its devices that a run may use."""
+    return int(USABLE_MEMORY * machine.accelerator.memory)
 
 
 def tree_bytes(tree: Any) -> int:
@@ -89,64 +85,90 @@ def tree_bytes(tree: Any) -> int:
     )
 
 
-def make_plan(config: Any, policy: PolicyConfig, machine: Machine) -> Plan:
+def make_plan(
+    config: Any, policy: PolicyConfig, machine: Machine, names: tuple[str, ...] = UPDATE + ROLLOUT
+) -> Plan:
     """Compile the run's programs for ``machine`` and add up what lies beside them.
+
+    Args:
+        names: the phases that are wanted.
 
     Raises:
         UserError: the config is wrong for the mesh, or a compiler is not installed.
     """
-    devices = compile_only_devices(machine)
-    mesh = make_mesh(config.mesh, devices)
+    mesh = make_mesh(config.mesh, compile_only_devices(machine))
+    trained = UpdatePrograms(policy, config, mesh).abstract_state().params
     bounds = [
-        _rollout_bound(config, policy, machine),
-        _update_bound(config, policy, machine, mesh),
+        rollout_bound(config, policy, machine, mesh),
+        update_bound(config, policy, machine, mesh, tree_bytes(trained)),
     ]
+    return Plan(machine, plan_phases(config, policy, mesh, names, usable(machine)), bounds)
+
+
+def plan_phases(
+    config: Any,
+    policy: PolicyConfig,
+    mesh: Mesh,
+    names: tuple[str, ...] = UPDATE + ROLLOUT,
+    budget: float = math.inf,
+) -> list[Phase]:
+    """What one device of ``mesh`` holds in each phase; nothing is compiled that cannot fit."""
+    update = UpdatePrograms(policy, config, mesh)
+    state = update.abstract_state()
+    resident = {
+        "weights being trained": tree_bytes(state.params),
+        "optimizer": tree_bytes(state.optimizer_state),
+        "frozen reference": tree_bytes(update.abstract_frozen()),
+    }
+    programs = _rollout_programs(config, policy, mesh)
+    gradients = {"gradients": tree_bytes(update.abstract_sums()[0])}
+    sampled = {
+        "weights sampled from": tree_bytes(programs.abstract_weights()),
+        "cache": tree_bytes(programs.abstract_cache()),
+    }
+    lowered: dict[str, Callable[[], Any]] = {
+        "update": functools.partial(_lower_accumulate, update),
+        "optimizer step": lambda: update.apply.lower(state, update.abstract_sums()[0]),
+        "decode": lambda: programs.lower("decode", config.rollout.rows),
+        "prefill": lambda: programs.lower(
+            "prefill", prompt_buckets(config.rollout.max_prompt_tokens - 1)[-1]
+        ),
+    }
+    return [
+        _phase(name, resident | (gradients if name in UPDATE else sampled), lowered[name], budget)
+        for name in names
+    ]
+
+
+def _phase(name: str, holds: dict[str, int], lower: Callable[[], Any], budget: float) -> Phase:
+    if sum(holds.values()) > budget:
+        return Phase(name, holds, refusal="no room for temporaries is left")
     try:
-        phases = _update_phases(config, policy, mesh) + _rollout_phases(config, policy, mesh)
+        temporaries = extra_bytes(lower().compile())
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         lines = [line for line in str(error).splitlines() if line.strip()]
-        return Plan(machine, [], bounds, refusal=" ".join(lines[0].split())[:400])
-    return Plan(machine, phases, bounds)
+        return Phase(name, holds, refusal="the compiler: " + " ".join(lines[0].split())[:400])
+    return Phase(name, holds | {"activations and other temporaries": temporaries})
 
 
-def _update_phases(config: Any, policy: PolicyConfig, mesh: Mesh) -> list[Phase]:
-    programs = UpdatePrograms(policy, config, mesh)
-    state, frozen = programs.abstract_state(), programs.abstract_frozen()
-    resident = {
-        "weights being trained": tree_bytes(state.params),
-        "optimizer": tree_bytes(state.optimizer_state),
-        "frozen reference": tree_bytes(frozen),
-    }
+def _lower_accumulate(programs: UpdatePrograms) -> Any:
     gradients, sums = programs.abstract_sums()
-    length = programs.shapes.lengths[-1]
-    accumulate = programs.accumulate.lower(
-        state.params,
-        frozen if programs.lora else None,
+    return programs.accumulate.lower(
+        programs.abstract_state().params,
+        programs.abstract_frozen() if programs.lora else None,
         gradients,
         sums,
-        programs.abstract_batch(length),
+        programs.abstract_batch(programs.shapes.lengths[-1]),
         programs.abstract_totals(),
-    ).compile()
-    apply = programs.apply.lower(state, gradients).compile()
-    return [
-        Phase(
-            name,
-            resident
-            | {
-                "gradients": tree_bytes(gradients),
-                "activations and other temporaries": extra_bytes(compiled),
-            },
-        )
-        for name, compiled in (("update", accumulate), ("optimizer step", apply))
-    ]
+    )
 
 
-def _rollout_phases(config: Any, policy: PolicyConfig, mesh: Mesh) -> list[Phase]:
+def _rollout_programs(config: Any, policy: PolicyConfig, mesh: Mesh) -> Programs:
     rollout, tensor = config.rollout, mesh.shape["tensor"]
     slots = rollout.max_prompt_tokens + rollout.max_new_tokens
-    programs = Programs(
+    return Programs(
         policy,
         Mesh(np.asarray(mesh.devices).reshape(-1, tensor), ("rows", "tensor")),
         rows=rollout.rows,
@@ -156,30 +178,6 @@ def _rollout_phases(config: Any, policy: PolicyConfig, mesh: Mesh) -> list[Phase
         compute_dtype=jnp.float32 if rollout.dtype == "float32" else jnp.bfloat16,
         quantized=rollout.dtype == "int8",
     )
-    update = UpdatePrograms(policy, config, mesh)
-    state, frozen = update.abstract_state(), update.abstract_frozen()
-    phases = []
-    for name, size in (
-        ("decode", rollout.rows),
-        ("prefill", prompt_buckets(rollout.max_prompt_tokens - 1)[-1]),
-    ):
-        compiled = programs.lower(name, size).compile()
-        arguments = compiled.memory_analysis().argument_size_in_bytes
-        cache = compiled.memory_analysis().alias_size_in_bytes
-        phases.append(
-            Phase(
-                name,
-                {
-                    "weights being trained": tree_bytes(state.params),
-                    "optimizer": tree_bytes(state.optimizer_state),
-                    "frozen reference": tree_bytes(frozen),
-                    "weights sampled from": arguments - cache,
-                    "cache": cache,
-                    "activations and other temporaries": extra_bytes(compiled),
-                },
-            )
-        )
-    return phases
 
 
 def extra_bytes(compiled: Any) -> int:
@@ -220,124 +218,74 @@ def policy_shape(source: str) -> PolicyConfig:
     return PUBLISHED[name] if name in PUBLISHED else open_checkpoint(source).config()
 
 
-# ---- bounds --------------------------------------------------------------------------------------
-
-
-def _samples(config: Any) -> int:
-    problems = config.problems.per_step
-    if config.selector.calibration.enabled:
-        problems += config.selector.calibration.problems
-    return problems * (config.rollout.solutions + config.rollout.tests)
-
-
-def _rollout_bound(config: Any, policy: PolicyConfig, machine: Machine) -> Bound:
-    """Every sample at its longest: each step reads the weights and what is cached so far."""
-    accelerator, rollout = machine.accelerator, config.rollout
-    tensor = config.mesh.tensor
-    groups = machine.num_devices // tensor
-    rows = min(rollout.rows, -(-_samples(config) // groups))
-    turns = -(-_samples(config) // (groups * rows))
-    width = 4 if rollout.dtype == "float32" else 2
-    weights = policy.num_matmul_parameters * (1 if rollout.dtype == "int8" else width)
-    mean_length = rollout.max_prompt_tokens / 2 + rollout.max_new_tokens / 2
-    token_bytes = 2 * width * policy.num_layers * policy.kv_size
-    steps = turns * rollout.max_new_tokens
-    return Bound(
-        "rollout",
-        arithmetic=steps * 2 * policy.num_matmul_parameters * rows / tensor / accelerator.flops,
-        memory=steps
-        * (weights + rows * mean_length * token_bytes)
-        / tensor
-        / accelerator.bandwidth,
-        wires=0.0,
-    )
-
-
-def update_flops(
-    policy: PolicyConfig, prompt: float, response: float, *, reference: bool, remat: bool
-) -> tuple[float, float]:
-    """FLOPs of one sequence: those that count for MFU, and those that are done.
-
-    6 per matmul parameter and token (the head: per response token), and causal attention's
-    2 x 2 x T^2 / 2 per layer and query size, three times. Done besides: the reference's forward
-    pass, and the layers' once more under full rematerialisation.
-    """
-    tokens = prompt + response
-    head = policy.hidden_size * policy.vocab_size
-    layers = policy.num_matmul_parameters - head
-    attention = 2 * tokens**2 * policy.num_layers * policy.query_size
-    forward_layers, forward_head = 2 * layers * tokens + attention, 2 * head * response
-    counted = 3 * (forward_layers + forward_head)
-    # The chunked head always computes its logits again.
-    done = counted + forward_head + (forward_layers if remat else 0)
-    return counted, done + (forward_layers + forward_head if reference else 0)
-
-
-def _update_bound(config: Any, policy: PolicyConfig, machine: Machine, mesh: Mesh) -> Bound:
-    """Every sequence at its longest."""
-    accelerator = machine.accelerator
-    sequences = config.problems.per_step * max(config.rollout.solutions, config.rollout.tests)
-    reference = config.grpo.kl_coefficient != 0
-    _, flops = update_flops(
-        policy,
-        config.rollout.max_prompt_tokens,
-        config.rollout.max_new_tokens,
-        reference=reference,
-        remat=config.training.remat == "full",
-    )
-    shapes = batch_shapes(config, batch_shards(mesh))
-    passes = -(-sequences // shapes.rows(shapes.lengths[-1]))
-    parameters = policy.num_matmul_parameters + policy.hidden_size * policy.vocab_size * (
-        not policy.tie_embeddings
-    )
-    fsdp = mesh.shape["fsdp"]
-    # Weights are collected for the forward, the recomputed and the reference's pass, gradients are
-    # scattered once; each in 16 bits.
-    trips = (4 if reference else 3) * passes * (fsdp - 1) / fsdp
-    wire = accelerator.interconnect if machine.hosts == 1 else accelerator.network
-    moments = 7 * 4 * parameters / mesh.size
-    return Bound(
-        "update",
-        arithmetic=sequences * flops / machine.num_devices / accelerator.flops,
-        memory=(moments + passes * 8 * parameters) / accelerator.bandwidth,
-        wires=trips * 2 * parameters / mesh.shape["tensor"] / wire,
-    )
-
-
 # ---- what would make it fit ----------------------------------------------------------------------
 
-
-def smaller_changes(config: Any, worst: str) -> list[dict[str, Any]]:
-    """Changes of single fields that need less memory in the phase that needs most, small first."""
-    rollout, training = config.rollout, config.training
-    if worst in ("decode", "prefill"):
-        rows = [rollout.rows * 3 // 4, rollout.rows // 2, rollout.rows // 4, rollout.rows // 8]
-        changes: list[dict[str, Any]] = [{"rollout.rows": n} for n in rows if n >= 8]
-    else:
-        longest = max(training.length_buckets)
-        tokens = [training.micro_batch_tokens // n for n in (2, 4, 8)]
-        changes = [{"training.micro_batch_tokens": n} for n in tokens if n >= longest]
-        changes += [{"optimizer.first_moment_dtype": "bfloat16"}, {"optimizer.name": "adafactor"}]
-    return [*changes, {"policy.lora.rank": 32}]
+# From the mildest on: what leaves the result alone comes before what changes the optimizer, and
+# that before training adapters alone.
+STATES: tuple[dict[str, Any], ...] = (
+    {},
+    {"mesh.tensor": 2},
+    {"mesh.tensor": 4},
+    {"optimizer.first_moment_dtype": "bfloat16"},
+    {"optimizer.name": "adafactor"},
+    {"policy.lora.rank": 32},
+)
 
 
-def smallest_change(
-    config: Any, policy: PolicyConfig, plan: Plan
-) -> tuple[dict[str, Any], Plan] | None:
-    """The first of ``smaller_changes`` with which everything fits, and its plan; None: none does.
+def milder_changes(config: Any, side: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What needs less memory in the phases of ``side`` and leaves the result alone, mild first."""
+    if side == ROLLOUT:
+        rows = config.rollout.rows
+        return [{"rollout.rows": n} for n in (rows * 3 // 4, rows // 2, rows // 4) if n >= 8]
+    longest, tokens = max(config.training.length_buckets), config.training.micro_batch_tokens
+    parts = [tokens // part for part in (2, 4, 8)]
+    return [{"training.micro_batch_tokens": n} for n in parts if n >= longest]
 
-    What no activation or cache can save is not tried: state alone may be over the budget.
+
+def smallest_change(config: Any, policy: PolicyConfig, plan: Plan) -> dict[str, Any] | None:
+    """The mildest change of fields with which everything fits; None: none does.
+
+    Update and rollout are looked at apart: what both share comes from ``STATES``, and beside it
+    each side has changes of its own.
     """
-    for change in smaller_changes(config, plan.worst):
-        changed = config.copy_and_resolve_references()
-        changed.update_from_flattened_dict(change)
+    for state in STATES:
+        change = dict(state)
+        for side in (ROLLOUT, UPDATE):
+            if state or set(side) & set(plan.too_large()):
+                changed = _changed(config, state)
+                # Without any change the side is known not to fit.
+                milder: list[dict[str, Any]] = [{}] if state else []
+                milder += milder_changes(changed, side)
+                found = _first_that_fits(milder, changed, policy, plan.machine, side)
+                if found is None:
+                    break
+                change |= found
+        else:
+            return change
+    return None
+
+
+def _first_that_fits(
+    changes: list[dict[str, Any]],
+    config: Any,
+    policy: PolicyConfig,
+    machine: Machine,
+    side: tuple[str, ...],
+) -> dict[str, Any] | None:
+    for change in changes:
         try:
-            tried = make_plan(changed, policy, plan.machine)
-        except UserError:
+            tried = make_plan(_changed(config, change), policy, machine, side)
+        except UserError:  # a change may contradict another field
             continue
         if tried.fits:
-            return change, tried
+            return change
     return None
+
+
+def _changed(config: Any, change: dict[str, Any]) -> Any:
+    changed = config.copy_and_resolve_references()
+    changed.update_from_flattened_dict(change)
+    return changed
 
 
 def report(plan: Plan) -> str:
@@ -348,16 +296,24 @@ def report(plan: Plan) -> str:
         f"{accelerator.memory / GiB:.0f} GiB each, of which {plan.budget / GiB:.1f} may be used",
         "",
     ]
-    if plan.refusal:
-        lines += [f"The compiler refuses: {plan.refusal}", ""]
     for phase in plan.phases:
-        verdict = "fits" if phase.total <= plan.budget else "DOES NOT FIT"
-        lines.append(f"{phase.name:<40}{phase.total / GiB:8.1f} GiB  {verdict}")
+        verdict = "DOES NOT FIT" if phase.name in plan.too_large() else "fits"
+        more = "more than " if phase.refusal else ""
+        lines.append(f"{phase.name:<30}{more:>10}{phase.total / GiB:8.1f} GiB  {verdict}")
         lines += [f"  {name:<38}{size / GiB:8.1f}" for name, size in phase.holds.items()]
-    lines += ["", f"{'lower bounds, seconds a step':<40}arithmetic   memory    wires"]
-    lines += [
-        f"  {bound.name:<38}{bound.arithmetic:10.1f}{bound.memory:9.1f}{bound.wires:9.1f}"
-        for bound in plan.bounds
-    ]
-    lines.append("  (every prompt and reply at its longest allowed; execution is not counted)")
+        lines += [f"  {phase.refusal}"] if phase.refusal else []
+    lines += ["", f"{'one step, of each device':<26}{'rollout':>10}{'update':>10}"]
+    for title, values in {
+        "TFLOP": [bound.flops / 1e12 for bound in plan.bounds],
+        "memory, GB moved": [bound.bytes_moved / 1e9 for bound in plan.bounds],
+        "collectives, GB received": [bound.collective_bytes / 1e9 for bound in plan.bounds],
+        "seconds of arithmetic": [bound.arithmetic for bound in plan.bounds],
+        "seconds of memory": [bound.memory for bound in plan.bounds],
+        "seconds of wires": [bound.wires for bound in plan.bounds],
+    }.items():
+        lines.append(f"  {title:<24}" + "".join(f"{value:10.1f}" for value in values))
+    lines.append(
+        "  (every prompt and reply at its longest allowed; lower bounds, from published rates; "
+        "execution is not counted)"
+    )
     return "\n".join(lines)

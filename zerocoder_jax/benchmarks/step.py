@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Any, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print a table, and return ``seconds`` and ``phases``."""
+    """Measure, print a table, and return ``seconds``, ``phases`` and ``overlap``."""
     import jax
 
     from zerocoder_jax.problems import read_problems
@@ -62,8 +62,9 @@ def run(config: Any, arguments: argparse.Namespace) -> dict[str, Any]:
         "steps": len(steps),
         "seconds": total,
         "phases": phases,
-        # The pool works while samples are still being decoded; what is left to wait for is the
-        # execution phase.
+        # Programs run while samples are still being decoded: for this share of the rollout. The
+        # execution phase is what is left to wait for afterwards.
+        "overlap": float(np.mean([step["rollout/overlap"] for step in steps])),
         "execution_runs": float(np.mean([step.get("execution/runs", 0.0) for step in steps])),
     }
     _print_table(result)
@@ -79,3 +80,4 @@ def _print_table(result: dict[str, Any]) -> None:
         paper = f"{PAPER[name]:.1f}" if name in PAPER else ""
         table.add_row(name, f"{seconds:.3f}", f"{seconds / total:.0%}", paper)
     Console().print(table)
+    Console().print(f"programs were running during {result['overlap']:.0%} of the rollout")
