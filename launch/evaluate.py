@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zerocoder_jax.command_line import command_parser, read_config_json, require
+from zerocoder_jax.command_line import command_parser, make_folder, read_config_json, require
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.errors import UserError, run_command
 
@@ -27,11 +27,12 @@ def main() -> None:
     parser = command_parser(__doc__, EXAMPLES, config=True)
     add_arguments(parser)
     arguments, overrides = parser.parse_known_args()
+    check(arguments)
     config = evaluation_config(arguments, overrides)
 
     # JAX starts here, not before: mistakes above are answered at once.
     from zerocoder_jax.evaluation import EvaluationSettings, read_benchmarks
-    from zerocoder_jax.evaluation.evaluated_policy import load_evaluated_policy
+    from zerocoder_jax.evaluation.evaluated_policy import is_run, load_evaluated_policy
     from zerocoder_jax.execution import open_pool
     from zerocoder_jax.parallel import make_mesh, start_hosts
     from zerocoder_jax.rollout import RolloutEngine
@@ -57,6 +58,7 @@ def main() -> None:
     mesh = make_mesh(config.mesh)
     source = arguments.policy or config.policy.source
     policy, step = load_evaluated_policy(source, mesh, step=arguments.step)
+    output = make_folder(Path(arguments.output), "--output")
     bare = policy.with_params({})
     assert bare.tokenizer is not None
     engine = RolloutEngine(bare, sampling_settings(config.rollout), config.rollout, mesh)
@@ -65,8 +67,8 @@ def main() -> None:
     about = {"policy": source, "step": step}
     with open_pool(config.execution) as pool:
         sampler = Sampler(engine, pool, bare.tokenizer, config)
-        scores = measure(benchmarks, sampler, pool, config, settings, about, arguments.output)
-    report(scores, about, Path(arguments.output))
+        scores = measure(benchmarks, sampler, pool, config, settings, about, output)
+    report(scores, about, run_row(Path(source), step) if is_run(source) else {}, output)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +91,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that would measure something else than was meant, or nothing."""
+    if arguments.limit < 0:
+        raise UserError(f"--limit={arguments.limit}: it must be at least 0, which measures all")
+    if arguments.samples < 1:
+        raise UserError(f"--samples={arguments.samples}: it must be at least 1")
+    if arguments.temperature < 0:
+        raise UserError(f"--temperature={arguments.temperature}: it must be at least 0")
+    if not 0 < arguments.top_p <= 1:
+        raise UserError(f"--top-p={arguments.top_p}: it must be above 0 and at most 1")
+
+
 def evaluation_config(arguments: argparse.Namespace, overrides: list[str]) -> Any:
     """The config file's config or, without one, that of the run that is measured."""
     if arguments.config:
@@ -108,7 +122,7 @@ def measure(
     config: Any,
     settings: Any,
     about: dict[str, Any],
-    output: str,
+    output: Path,
 ) -> dict[str, Any]:
     """Every benchmark's scores, with a progress bar."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -121,7 +135,7 @@ def measure(
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         for benchmark in benchmarks:
-            path = Path(output) / f"{benchmark.name}.jsonl"
+            path = output / f"{benchmark.name}.jsonl"
             described = measurement(config, benchmark.source, settings) | about
             with ResultsFile(path, described) as file:
                 task = progress.add_task(
@@ -138,7 +152,19 @@ def measure(
     return scores
 
 
-def report(scores: dict[str, Any], about: dict[str, Any], output: Path) -> None:
+def run_row(run: Path, step: int) -> dict[str, Any]:
+    """Which row of the paper's tables a run's checkpoint belongs to."""
+    from zerocoder_jax.report.run_directory import read_run
+    from zerocoder_jax.report.run_results import row_of
+
+    row = row_of(read_run(run))
+    unfinished = step < read_config_json(run).steps
+    return row | ({"method": f"{row['method']}, step {step}"} if unfinished else {})
+
+
+def report(
+    scores: dict[str, Any], about: dict[str, Any], row: dict[str, Any], output: Path
+) -> None:
     """Print the scores and the row of the paper's Table 1, and write summary.json."""
     from zerocoder_jax.evaluation.scores import scores_record, table_row
 
@@ -149,7 +175,8 @@ def report(scores: dict[str, Any], about: dict[str, Any], output: Path) -> None:
             print(f"  {name:<24} {100 * score.value:5.1f} {interval:>14}  of {score.problems}")
     name = about["policy"] if about["step"] is None else f"{about['policy']} at {about['step']}"
     print(f"\n{table_row(name, scores)}")
-    summary = about | {name: scores_record(named) for name, named in scores.items()}
+    summary = about | ({"run": row} if row else {})
+    summary |= {name: scores_record(named) for name, named in scores.items()}
     unfinished = output / "summary.json.writing"
     unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, output / "summary.json")

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from zerocoder_jax.command_line import command_parser, require
+from zerocoder_jax.command_line import command_parser, make_folder, require
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.errors import run_command
 
@@ -40,6 +40,7 @@ def main() -> None:
         skip_malformed=source.skip_malformed,
     )
     path = prefilter_path(config, workdir)
+    make_folder(path.parent, "config.prefilter.path" if config.prefilter.path else "--workdir")
     sizes = sizes_by_delta(make_prefilter_with_initial_policy(problems, config, path))
     print("delta  problems kept")
     for delta, size in sizes.items():

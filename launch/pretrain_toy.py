@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from zerocoder_jax.command_line import command_parser
+from zerocoder_jax.command_line import command_parser, make_folder
 from zerocoder_jax.errors import UserError, run_command
 
 EXAMPLES = """examples:
@@ -24,6 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.output.exists() and not arguments.overwrite:
         raise UserError(f"{arguments.output} is there already; --overwrite replaces it")
+    make_folder(arguments.output.parent, "--output: the folder")
     # One thread: a matrix product of this size gains nothing from a second one, and its sums
     # are made in the same order on every machine.
     os.environ.setdefault(
@@ -36,6 +37,8 @@ def main() -> None:
 
     settings = PretrainingSettings()
     if arguments.steps:
+        if arguments.steps <= settings.warmup:
+            raise UserError(f"--steps must be more than the {settings.warmup} of the warm-up")
         settings = PretrainingSettings(steps=arguments.steps)
     for event in pretrain(settings):
         if isinstance(event, Progress):

@@ -1,7 +1,7 @@
 """Write report.html of a run: one file that opens from disk and needs no network."""
 
 from zerocoder_jax.command_line import command_parser, require
-from zerocoder_jax.errors import run_command
+from zerocoder_jax.errors import UserError, run_command
 from zerocoder_jax.report import write_report
 from zerocoder_jax.report.page import SAMPLES_MEGABYTES
 
@@ -24,7 +24,11 @@ def main() -> None:
         help="compressed samples in the page at most; default: %(default)s",
     )
     arguments = parser.parse_args()
-    path = write_report(require(arguments.workdir, "--workdir"), arguments.samples_megabytes)
+    workdir = require(arguments.workdir, "--workdir")
+    try:
+        path = write_report(workdir, arguments.samples_megabytes)
+    except OSError as error:
+        raise UserError(f"{workdir}/report.html cannot be written: {error.strerror}") from error
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

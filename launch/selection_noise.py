@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from zerocoder_jax.command_line import command_parser, read_config_json, require
-from zerocoder_jax.errors import run_command
+from zerocoder_jax.errors import UserError, run_command
 
 EXAMPLES = """examples:
   python launch/selection_noise.py --workdir=runs/toy
@@ -24,6 +24,8 @@ def main() -> None:
         help="problems behind each point of the curve; default: %(default)s, as in the paper",
     )
     arguments = parser.parse_args()
+    if arguments.problems_per_point < 1:
+        raise UserError("--problems-per-point must be at least 1")
     workdir = Path(require(arguments.workdir, "--workdir"))
     config = read_config_json(workdir)
 

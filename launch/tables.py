@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from zerocoder_jax.command_line import command_parser
+from zerocoder_jax.command_line import command_parser, make_folder
 from zerocoder_jax.errors import run_command
 from zerocoder_jax.report.run_results import read_result
 from zerocoder_jax.report.tables import markdown
@@ -29,7 +29,7 @@ def main() -> None:
         print(text, end="")
         return
     output = Path(arguments.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent, "--output: the folder")
     figure = output.with_name(output.name + ".svg")
     written = write_figure(results, figure)
     command = f"python launch/tables.py {' '.join(arguments.runs)} --output={arguments.output}"

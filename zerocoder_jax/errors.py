@@ -19,9 +19,18 @@ class UserError(Exception):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run ``main``; a ``UserError`` becomes one line on stderr and exit code 2."""
+    """Run ``main``; a ``UserError`` becomes one line on stderr and exit code 2, Ctrl-C code 130."""
     try:
         main()
+    except KeyboardInterrupt:
+        print(
+            "interrupted: what is finished is kept, the same command goes on",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        # At the interpreter's end a compilation in another thread is waited for, or crashes.
+        os._exit(130)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         if error.leaves_at_once:

@@ -96,6 +96,67 @@ def test_a_truncated_gguf_file_is_named(repository: Path, tmp_path: Path) -> Non
     assert "broken.gguf" in line
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate.py --config=configs/toy.py --benchmarks=toy:test --output={file}",
+        "prefilter.py --config=configs/toy.py --workdir={file}",
+        "pretrain_toy.py --output={file}/toy",
+        "tables.py {run} --output={file}/tables",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named(
+    repository: Path, tmp_path: Path, command: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"step": 0, "role": "coder"}\n')
+    line = refusal(launch(repository, *command.format(file=file, run=run).split()))
+    assert str(file) in line and "cannot be written" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("evaluate.py --config=configs/toy.py --limit=-1", "--limit=-1"),
+        ("evaluate.py --config=configs/toy.py --samples=0", "--samples=0"),
+        ("evaluate.py --config=configs/toy.py --top-p=0", "--top-p=0"),
+        ("evaluate.py --config=configs/toy.py --temperature=-1", "--temperature=-1"),
+        ("selection_noise.py --workdir=RUN --problems-per-point=0", "--problems-per-point"),
+        ("pretrain_toy.py --output=build/nowhere --steps=1", "--steps"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_by_name(
+    repository: Path, command: str, words: str
+) -> None:
+    assert words in refusal(launch(repository, *command.split()))
+
+
+def test_an_interrupted_command_says_so_in_one_line(repository: Path) -> None:
+    program = """
+import signal, threading, time
+from zerocoder_jax.errors import run_command
+
+def main():
+    threading.Thread(target=time.sleep, args=(600,)).start()  # nobody waits for it
+    signal.raise_signal(signal.SIGINT)
+
+run_command(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=repository
+    )
+    assert done.returncode == 130
+    assert done.stderr == "interrupted: what is finished is kept, the same command goes on\n"
+
+
+def test_a_benchmark_explains_its_own_arguments(repository: Path) -> None:
+    assert "--rounds" in launch(repository, "benchmark.py", "rollout", "--help").stdout
+    assert "NAME --help" in launch(repository, "benchmark.py", "--help").stdout
+
+
 def test_every_script_explains_itself(repository: Path) -> None:
     scripts = sorted((repository / "launch").glob("*.py"))
     assert {script.name for script in scripts} >= {"train.py", "evaluate.py", "benchmark.py"}

@@ -61,10 +61,32 @@ def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_leaves_figures_samples_and_a_page(run: Path) -> None:
-    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert all(line["isolation"] == "namespaces" for line in lines)
     samples = [json.loads(line) for line in (run / "rollouts" / "step_000000.jsonl").open()]
     assert {sample["task_id"] for sample in samples} == {"mine/1", "mine/2"}
     assert (run / "report.html").stat().st_size > 100_000
+
+
+# Figures that only other settings than this run's have: KL, calibration, accelerators, mutants of
+# a consensus.
+OF_OTHER_SETTINGS = {
+    "policy/kl",
+    "calibration/score",
+    "memory/device_peak_gb",
+    "tester/mutation",
+    "status/unavailable",
+}
+
+
+def test_the_page_asks_for_figures_that_a_run_writes(repository: Path, run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    written = {key for line in lines for key in line} | OF_OTHER_SETTINGS
+    for source in ("plots.py", "overview.py"):
+        text = (repository / "zerocoder_jax" / "report" / source).read_text()
+        asked = set(re.findall(r'"([a-z]+/[a-z_0-9]+)"', text))
+        assert len(asked) > 3 and asked <= written, asked - written
 
 
 def test_the_run_is_evaluated_on_labelled_problems(repository: Path, run: Path) -> None:
@@ -81,6 +103,9 @@ def test_the_run_is_evaluated_on_labelled_problems(repository: Path, run: Path) 
     assert "pass_at_1" in output
     summary = json.loads((run.parent / "results" / "summary.json").read_text())
     assert summary["step"] == 2
+    # Beside the paper's rows it stands where the run stands.
+    assert summary["run"]["method"] == "B4(4,3)" and summary["run"]["model"] == "toy"
+    assert "| B4(4,3) |" in command(repository, "tables", str(run.parent / "results"))
 
 
 def test_the_run_is_exported_as_a_model(repository: Path, run: Path) -> None:

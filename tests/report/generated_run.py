@@ -150,7 +150,7 @@ def reply(draw: random.Random, code: str, words: int) -> str:
 def sample(draw: random.Random, text: str, parsed: bool) -> dict:
     return {
         "reply": text,
-        "reason": "" if parsed else draw.choice(["no_code", "no_function", "syntax_error"]),
+        "reason": "" if parsed else draw.choice(["no_code", "no_entry_point", "syntax_error"]),
         "tokens": len(text) // 4,
         "finished": draw.random() > 0.03,
         "selected": False,
@@ -184,6 +184,7 @@ def draw_problem(draw: random.Random, step: int, number: int, skill: float, word
     return {
         "step": step,
         "role": ("coder", "tester")[step % 2],
+        "isolation": "namespaces",
         "task_id": f"toy/{family}/{number}",
         "prompt": statement.format(f=name),
         "entry_point": name,
@@ -265,13 +266,13 @@ def step_metrics(draw: random.Random, problems: list[dict], step: int, steps: in
         "mutation": draw.gauss(7, 1) if role == "tester" else 0.0,
         "calibration": 0.4,
         "training": draw.gauss(50, 2),
-        "checkpoint": 1.2,
+        "selection": 0.2,
+        "recording": 1.2,
     }
     line = {
         "step": step,
         "total_steps": steps,
         "role": role,
-        "time": 1.79e9 + 100 * step,
         f"{role}/reward": mean(one["reward"] or 0 for one in of_role),
         "coder/pass_rate": mean(
             any(s == "PASSED" for s in r) for p in problems for r in p["statuses"]
@@ -281,6 +282,8 @@ def step_metrics(draw: random.Random, problems: list[dict], step: int, steps: in
         "matrix/informative": mean(p["rank"] >= 2 for p in problems),
         "selection/abstained": mean(p["selection"]["abstained"] for p in problems),
         "selection/confidence": mean(p["selection"]["confidence"] for p in problems),
+        "selection/solutions": mean(o["selected"] for p in problems for o in p["solutions"]),
+        "selection/tests": mean(o["selected"] for p in problems for o in p["tests"]),
         "selection/beta0": 10.0 ** draw.choice([3, 4, 4, 5]),
         "selection/alpha_xy": 10.0 ** draw.choice([2, 3, 3]),
         "calibration/score": min(0.5 + step / (2 * steps) + draw.gauss(0, 0.05), 1.0),
@@ -295,8 +298,6 @@ def step_metrics(draw: random.Random, problems: list[dict], step: int, steps: in
         "rollout/recompilations": 3 if step == 0 else 0,
         "execution/runs": len(pairs) * 0.7,
         "execution/deduplicated": len(pairs) * 0.3,
-        "execution/unavailable": 0,
-        "execution/isolation": "namespaces",
         "policy/loss": draw.gauss(0, 0.01),
         "policy/kl": 1e-4 * step + abs(draw.gauss(0, 1e-4)),
         "policy/clip_fraction": 0.0,
@@ -305,6 +306,7 @@ def step_metrics(draw: random.Random, problems: list[dict], step: int, steps: in
         "policy/sampling_gap": abs(draw.gauss(3e-4, 1e-4)),
         "policy/recompilations": 1 if step == 0 else 0,
         "memory/peak_gb": 2.4 + 0.3 * (step > 1),
+        "memory/device_peak_gb": 61.5 + 2.25 * (step > 1),
     }
     if role == "tester":
         tests = [one for p in problems for one in p["tests"] if one["agrees"] is not None]
@@ -326,10 +328,9 @@ def step_metrics(draw: random.Random, problems: list[dict], step: int, steps: in
 
 def evaluation(share: float) -> dict:
     return {
-        "evaluation/toy:test/pass_at_1": 0.42 + 0.2 * share,
-        "evaluation/toy:test/test_accuracy": 0.35 + 0.4 * share,
-        "evaluation/toy:test/mutation_score": 0.2 + 0.25 * share,
-        "evaluation/toy:test/selection_noise": 0.4 - 0.2 * share,
+        "evaluation/toy/pass_at_1": 0.42 + 0.2 * share,
+        "evaluation/toy/test_accuracy": 0.35 + 0.4 * share,
+        "evaluation/toy/mutation_score": 0.2 + 0.25 * share,
     }
 
 
@@ -354,7 +355,8 @@ def generate_run(
     config.problems.source = "toy:train"
     config.selector.name = "codet"
     (directory / "config.json").write_text(config.to_json_best_effort(indent=2))
-    lines = []
+    lines: list[dict] = []
+    noise: list[dict] = []
     for step in range(made):
         skill = 0.35 + 0.5 * step / max(steps, 2)
         weight = (1 - math.cos(math.pi * step / steps)) / 2
@@ -366,16 +368,21 @@ def generate_run(
         line = step_metrics(draw, records, step, steps)
         if step % max(steps // 4, 1) == 0:
             line |= evaluation(step / steps)
+            noise += [
+                {"step": step, "selector": name, "noise": 0.4 - 0.2 * step / steps + worse}
+                for name, worse in (("CodeT", 0.0), ("MaxPass", 0.1))
+            ]
         lines.append(line)
     if made == steps:
         lines.append({"step": steps} | evaluation(1.0))
         names = ("pass_at_1", "test_accuracy", "mutation_score")
         before, after = (
-            {name: evaluation(share)[f"evaluation/toy:test/{name}"] for name in names}
+            {name: evaluation(share)[f"evaluation/toy/{name}"] for name in names}
             for share in (0.0, 1.0)
         )
         summary = {"before": before, "after": after, "seconds": 100.0 * steps}
         (directory / "summary.json").write_text(json.dumps(summary))
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (directory / "metrics.jsonl").write_text(text)
+    for name, records in (("metrics", lines), ("selection_noise", noise)):
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (directory / f"{name}.jsonl").write_text(text)
     return directory

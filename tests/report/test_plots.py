@@ -6,7 +6,8 @@ import plotly.graph_objects
 import pytest
 
 from zerocoder_jax.report import read_run
-from zerocoder_jax.report.plots import Curve, Plot, run_plots, trailing_mean
+from zerocoder_jax.report.curves import Curve, Plot, trailing_mean
+from zerocoder_jax.report.plots import run_plots
 
 
 def write_metrics(directory, lines):
@@ -23,7 +24,7 @@ def test_a_full_run_has_every_plot(short_run):
         "Reward of both roles",
         "What the Tester's reward is made of",
         "Passing",
-        "Evaluation on toy:test",
+        "Evaluation on toy",
         "Abstentions and confidence",
         "Rank of the passing matrix",
         "Informative problems",

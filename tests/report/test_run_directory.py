@@ -60,5 +60,5 @@ def test_a_generated_run_is_read_whole(short_run):
 def test_what_is_no_run_is_refused_with_its_path(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=rf"{name}.*--workdir is a run of launch/train\.py"):
+    with pytest.raises(UserError, match=rf"{name}.*the --workdir of launch/train\.py"):
         read_run(tmp_path / name)

@@ -11,7 +11,8 @@ import pytest
 from configs.base import get_config
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.report.published import METHODS, PUBLISHED, STEP_SECONDS, published_model
-from zerocoder_jax.report.run_results import method_name, read_result
+from zerocoder_jax.report.run_directory import read_run
+from zerocoder_jax.report.run_results import method_name, read_result, row_of
 from zerocoder_jax.report.tables import markdown
 from zerocoder_jax.report.tables_figure import write_figure
 
@@ -181,6 +182,29 @@ def test_an_evaluation_without_a_run_is_the_base_row(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     rows = rows_of(markdown([read_result(tmp_path)]), "### Qwen3-4B")
     assert rows[0] == ["base", "30.4", "50.0", "49.8", "40.0", "40.1", "45.0", "1"]
+
+
+def test_an_evaluation_of_a_run_stands_in_the_row_of_its_method(tmp_path):
+    changes = {"policy.source": "hf:Qwen/Qwen3-4B", "selector.name": "codet", "seed": 3}
+    run = read_run(make_run(tmp_path / "run", config=configuration(**changes)))
+    summary = {"policy": "runs/mine", "step": 4, "run": row_of(run)}
+    summary["mbpp"] = {"pass_at_1": 0.5, "test_accuracy": 0.4, "mutation_score": 0.2, "scores": {}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    result = read_result(tmp_path)
+    assert (result.seed, list(result.after.benchmarks)) == (3, ["mbpp"])
+    rows = {row[0]: row[1:] for row in rows_of(markdown([result]), "### Qwen3-4B")}
+    assert rows["CodeT"] == ["34.6", "50.0", "50.3", "30.0", "42.5", "40.0", "1"]
+
+
+def test_averages_over_different_benchmarks_are_not_averaged(tmp_path):
+    for name in ("mbpp", "humaneval"):
+        (tmp_path / name).mkdir()
+        figures = {"pass_at_1": 0.5 if name == "mbpp" else 1.0, "scores": {}}
+        summary = {"policy": "hf:Qwen/Qwen3-4B", "step": None, name: figures}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    text = markdown([read_result(tmp_path / name) for name in ("mbpp", "humaneval")])
+    assert rows_of(text, "### Qwen3-4B, measured on mbpp")[0][2] == "50.0"
+    assert rows_of(text, "### Qwen3-4B, measured on humaneval")[0][2] == "100.0"
 
 
 def test_a_run_without_an_evaluation_still_has_its_time(tmp_path):

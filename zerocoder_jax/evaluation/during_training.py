@@ -12,6 +12,7 @@ from zerocoder_jax.evaluation.measuring import EvaluationSettings, evaluate
 from zerocoder_jax.evaluation.results import ResultsFile
 from zerocoder_jax.evaluation.scores import MAIN_SCORES, benchmark_scores
 from zerocoder_jax.execution import Pool
+from zerocoder_jax.parallel.hosts import folder_of_host
 from zerocoder_jax.policy.loading import open_checkpoint
 from zerocoder_jax.rollout import RolloutEngine
 from zerocoder_jax.training.coevolution import Evaluate
@@ -47,7 +48,8 @@ def training_evaluation(config: Any, workdir: Path) -> Evaluate | None:
         sampler = Sampler(engine, pool, tokenizer, config)
         metrics: dict[str, float] = {}
         for benchmark in benchmarks:
-            path = workdir / "evaluation" / f"step_{done:06d}" / f"{benchmark.name}.jsonl"
+            folder = folder_of_host(workdir) / "evaluation" / f"step_{done:06d}"
+            path = folder / f"{benchmark.name}.jsonl"
             about = measurement(config, benchmark.source, settings)
             with ResultsFile(path, about, restart=True) as file:
                 scores = benchmark_scores(evaluate(sampler, pool, benchmark, settings, file))

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from zerocoder_jax.report.run_directory import Json, RunDirectory
@@ -67,13 +66,8 @@ def _progress(run: RunDirectory) -> str:
     if not run.trained:
         return '<p class="note">No training step has been recorded yet.</p>'
     total = max(total, done)
-    times = [line["time"] for line in run.trained if isinstance(line.get("time"), int | float)]
-    when = ""
-    if times:
-        last = datetime.fromtimestamp(times[-1], UTC).strftime("%Y-%m-%d %H:%M UTC")
-        when = f", the last at {last}"
     state = "finished" if run.summary or done == total else "running or interrupted"
-    words = f"{done} of {total} steps{when} ({state})"
+    words = f"{done} of {total} steps ({state})"
     return (
         f'<div class="progress"><progress value="{done}" max="{total}" aria-label="Steps">'
         f"</progress><span>{words}</span></div>"
@@ -121,7 +115,7 @@ def _training_tiles(run: RunDirectory) -> list[str]:
         if values:
             recent = values[-RECENT:]
             begun = sum(values[:RECENT]) / len(values[:RECENT])
-            aside = f"mean of {len(recent)} steps"
+            aside = f"mean of {len(recent)} step{'s' * (len(recent) > 1)}"
             if len(values) > RECENT:
                 aside += f"; the first {RECENT}: {begun:.2f}"
             tiles.append(_tile(label, f"{sum(recent) / len(recent):.2f}", aside, role))
@@ -134,9 +128,14 @@ def _training_tiles(run: RunDirectory) -> list[str]:
                 f"median; {sum(seconds) / 60:.3g} minutes in all",
             )
         )
-    memory = _values(run, "memory/peak_gb")
-    if memory:
-        tiles.append(_tile("Peak memory", f"{max(memory):.2f} <small>GB</small>", "over all steps"))
+    for key, label in (
+        ("memory/peak_gb", "Peak memory"),
+        ("memory/device_peak_gb", "Accelerator memory"),
+    ):
+        memory = _values(run, key)
+        if memory:
+            value = f"{max(memory):.2f} <small>GB</small>"
+            tiles.append(_tile(label, value, "largest over all steps"))
     return tiles
 
 
@@ -151,11 +150,10 @@ def _tile(title: str, value: str, aside: str, role: str = "") -> str:
 def _notes(run: RunDirectory) -> str:
     """What a reader should know before believing the curves."""
     notes = []
-    levels = {line["execution/isolation"] for line in run.metrics if "execution/isolation" in line}
-    weak = sorted(str(level) for level in levels - {"namespaces"})
-    if weak:
-        notes.append(f"Programs ran with weaker isolation than namespaces: {', '.join(weak)}.")
-    unavailable = sum(value > 0 for value in _values(run, "execution/unavailable"))
+    reached = {line["isolation"] for line in run.metrics if "isolation" in line}
+    for level in sorted(reached - {"namespaces"}):
+        notes.append(f"Programs ran with weaker isolation than namespaces: {level}.")
+    unavailable = sum(value > 0 for value in _values(run, "status/unavailable"))
     if unavailable:
         notes.append(
             f"In {unavailable} of {len(run.trained)} steps some pairs have no verdict, because "

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from zerocoder_jax.report.curves import Plot
 from zerocoder_jax.report.overview import overview
-from zerocoder_jax.report.plots import Plot, run_plots
+from zerocoder_jax.report.plots import run_plots
 from zerocoder_jax.report.run_directory import Json, RunDirectory, read_run
 from zerocoder_jax.report.samples import PackedStep, pack_run
 
@@ -205,7 +206,7 @@ def _footer() -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return (
         f"Written {now}. Everything in this page comes from the run's config.json, metrics.jsonl, "
-        "summary.json and rollouts/."
+        "summary.json, selection_noise.jsonl and rollouts/."
     )
 
 

@@ -72,19 +72,12 @@ class RunDirectory:
     def selection_noise(self) -> dict[str, list[tuple[int, float]]]:
         """Selector -> (step, share of its selected solutions that are wrong), ascending by step.
 
-        From ``selection_noise.jsonl`` (launch/selection_noise.py), else from metrics whose name
-        holds ``selection_noise``.
+        From ``selection_noise.jsonl``, which launch/selection_noise.py writes.
         """
         found: dict[str, list[tuple[int, float]]] = {}
         for line in read_lines(self.path / "selection_noise.jsonl"):
             if line.get("noise") is not None:
                 found.setdefault(str(line["selector"]), []).append((line["step"], line["noise"]))
-        if not found:
-            for line in self.metrics:
-                for key, value in line.items():
-                    if "selection_noise" in key and value is not None:
-                        name = key.rpartition("selection_noise")[2].strip("/")
-                        found.setdefault(name, []).append((line["step"], value))
         return {name: sorted(points) for name, points in found.items()}
 
     def evaluations(self) -> dict[str, list[tuple[int, Json]]]:
@@ -114,7 +107,7 @@ def read_run(workdir: str | Path) -> RunDirectory:
     """
     path = Path(workdir)
     if not path.is_dir():
-        raise UserError(f"{path} is not a directory: --workdir is a run of launch/train.py")
+        raise UserError(f"{path} is not a directory; a run is the --workdir of launch/train.py")
     run = RunDirectory(
         path=path,
         config=_read_object(path / "config.json"),
@@ -123,8 +116,8 @@ def read_run(workdir: str | Path) -> RunDirectory:
     )
     if not (run.config or run.metrics or run.summary or run.rollout_files):
         raise UserError(
-            f"{path} holds neither config.json nor metrics.jsonl nor rollouts/: "
-            "--workdir is a run of launch/train.py"
+            f"{path} holds neither config.json nor metrics.jsonl nor rollouts/; "
+            "a run is the --workdir of launch/train.py"
         )
     return run
 

@@ -98,24 +98,31 @@ def read_result(path: str | Path) -> RunResult:
     run = read_run(directory)
     if not run.metrics:
         raise UserError(f"{directory}/metrics.jsonl holds no step, so there is nothing to compare")
+    return RunResult(
+        name=title_of(directory),
+        evaluations=_evaluations(run),
+        seconds=_phase_seconds(run),
+        noise=run.selection_noise(),
+        **row_of(run),
+    )
+
+
+def row_of(run: RunDirectory) -> dict[str, Any]:
+    """Where a run stands in the tables: ``RunResult``'s model, method, seed, delta and labels."""
     config = run.config
     calibration = (config.get("selector") or {}).get("calibration") or {}
     prefilter = config.get("prefilter") or {}
     filtered = (
-        prefilter.get("path") or prefilter.get("make") or (directory / "prefilter.jsonl").exists()
+        prefilter.get("path") or prefilter.get("make") or (run.path / "prefilter.jsonl").exists()
     )
     source = str((config.get("policy") or {}).get("source") or "unknown policy")
-    return RunResult(
-        name=title_of(directory),
-        model=published_model(source) or source,
-        method=method_name(config),
-        seed=int(config.get("seed") or 0),
-        evaluations=_evaluations(run),
-        seconds=_phase_seconds(run),
-        noise={name or selector_name(config): p for name, p in run.selection_noise().items()},
-        delta=int(prefilter.get("delta") or 0) if filtered else None,
-        labels=int(calibration.get("problems") or 0) if calibration.get("enabled") else 0,
-    )
+    return {
+        "model": published_model(source) or source,
+        "method": method_name(config),
+        "seed": int(config.get("seed") or 0),
+        "delta": int(prefilter.get("delta") or 0) if filtered else None,
+        "labels": int(calibration.get("problems") or 0) if calibration.get("enabled") else 0,
+    }
 
 
 def method_name(config: Json) -> str:
@@ -144,20 +151,19 @@ def _evaluations(run: RunDirectory) -> list[tuple[int, Scores]]:
 def _evaluation_result(directory: Path, summary: Path) -> RunResult:
     try:
         record = json.loads(summary.read_bytes())
-        policy, step = str(record["policy"]), record.get("step")
+        policy, step, row = str(record["policy"]), record.get("step"), record.get("run") or {}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{summary} is neither of a run nor of launch/evaluate.py") from error
     benchmarks = {
         name: {key: float(figures[key]) for key in MEASURES if figures.get(key) is not None}
         for name, figures in record.items()
-        if isinstance(figures, dict)
+        if isinstance(figures, dict) and "scores" in figures
     }
+    published = {"model": published_model(policy) or policy, "method": "base", "seed": 0}
     return RunResult(
         name=title_of(directory),
-        model=published_model(policy) or policy,
-        method="base" if not step else f"step {step}",
-        seed=0,
         evaluations=[(int(step or 0), Scores(benchmarks))],
+        **(row or published),
     )
 
 

@@ -27,10 +27,17 @@ def markdown(results: Sequence[RunResult]) -> str:
 
 
 def averages_table(results: Sequence[RunResult]) -> str:
-    """CAvg, TAvg and Avg of every method, published and ours, one table per model."""
+    """CAvg, TAvg and Avg of every method, published and ours.
+
+    One table per model and set of benchmarks: averages over different ones are not comparable.
+    """
     parts = []
-    for model in _in_order(result.model for result in results):
-        mine = [result for result in results if result.model == model]
+    groups: dict[tuple[str, str], list[RunResult]] = {}
+    for result in results:
+        measured = sorted({name for _, scores in result.evaluations for name in scores.benchmarks})
+        if measured:
+            groups.setdefault((result.model, ", ".join(measured)), []).append(result)
+    for (model, benchmarks), mine in groups.items():
         published = {row.method: row for row in PUBLISHED if row.model == model}
         ours: dict[str, list[Scores]] = {}
         for result in mine:
@@ -38,8 +45,6 @@ def averages_table(results: Sequence[RunResult]) -> str:
                 ours.setdefault("base", []).append(result.before)
             if result.after:
                 ours.setdefault(result.method, []).append(result.after)
-        if not ours:
-            continue
         titles = [t for name, *_ in _AVERAGES for t in ([f"{name} published"] if published else [])]
         header = ["method", *_interleave(titles, [name for name, *_ in _AVERAGES]), "runs"]
         rows = []
@@ -53,17 +58,13 @@ def averages_table(results: Sequence[RunResult]) -> str:
             scores = ours.get(method, [])
             values = [_percent([of(one) for one in scores]) for _, of, _ in _AVERAGES]
             rows.append([method, *_interleave(theirs, values), str(len(scores) or "")])
-        parts.append(f"### {model}\n\n{_table(header, rows)}")
+        parts.append(f"### {model}, measured on {benchmarks}\n\n{_table(header, rows)}")
     if not parts:
         return ""
-    measured = _in_order(
-        name for result in results for _, scores in result.evaluations for name in scores.benchmarks
-    )
     return (
         "## Averages\n\nIn percent; CAvg is the mean of pass@1, TAvg of test accuracy and mutation "
-        "score, Avg of both. Ours are means over runs ± their standard deviation, measured on "
-        f"{', '.join(measured)}; the published ones on LiveCodeBench, MBPP, APPS and "
-        "CodeForces.\n\n" + "\n\n".join(parts)
+        "score, Avg of both. Ours are means over runs ± their standard deviation; the published "
+        "ones were measured on LiveCodeBench, MBPP, APPS and CodeForces.\n\n" + "\n\n".join(parts)
     )
 
 
