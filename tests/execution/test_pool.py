@@ -277,8 +277,7 @@ def test_an_endless_loop_keeps_nobody_waiting_for_all_its_tests() -> None:
         healthy = time.monotonic() - started
         assert (slow.result() == Status.TIMEOUT).all()
         everything = time.monotonic() - started
-    assert healthy < 3
-    assert everything < 6 * 1.0 + 1
+    assert healthy < everything / 2
 
 
 def test_the_same_programs_get_the_same_verdicts_again(pool: ExecutionPool) -> None:

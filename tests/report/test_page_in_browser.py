@@ -35,17 +35,31 @@ def test_the_page_opens_without_a_complaint_and_asks_nobody(browser, short_run):
     assert 2 <= drawn < browser.run("document.querySelectorAll('.plot').length")
 
 
-def test_a_full_run_opens_in_under_three_seconds(browser, tmp_path):
-    run = generate_run(tmp_path / "run", steps=150, problems=32, prose_words=60)
+@pytest.fixture(scope="module")
+def full_run(tmp_path_factory):
+    """A run of the paper's size, with its report."""
+    run = generate_run(
+        tmp_path_factory.mktemp("full") / "run", steps=150, problems=32, prose_words=60
+    )
     write_report(run)
+    return run
+
+
+def test_the_page_of_a_full_run_holds_every_step(browser, full_run):
+    open_report(browser, full_run)
+    assert browser.complaints == []
+    assert browser.run("document.querySelectorAll('[id^=samples-of-]').length") == 150
+
+
+@pytest.mark.endurance
+def test_a_full_run_opens_in_under_three_seconds(browser, full_run):
+    """On a machine that does nothing else."""
     milliseconds = []
-    for _ in range(3):  # the machine may be busy with something else: the best one counts
-        open_report(browser, run)
-        assert browser.complaints == []
+    for _ in range(3):
+        open_report(browser, full_run)
         milliseconds.append(browser.run("Number(document.documentElement.dataset.plotsReady)"))
     print("milliseconds to the first plots:", milliseconds)
     assert min(milliseconds) < 3000
-    assert browser.run("document.querySelectorAll('[id^=samples-of-]').length") == 150
 
 
 def test_every_plot_is_drawn_in_both_themes(browser, short_run):
