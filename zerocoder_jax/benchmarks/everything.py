@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zerocoder_jax.errors import UserError
+from zerocoder_jax.command_line import make_folder
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = "--config=configs/qwen2_5_1_5b.py"
@@ -94,10 +94,7 @@ def measure_all(chosen: list[Part], folder: Path, seconds: float) -> dict[str, A
     Args:
         seconds: a part is ended after so many.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output={folder} cannot be written: {error.strerror}") from error
+    make_folder(folder, "--output")
     # Otherwise a part, which has a session of its own, would outlive this command.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     file = folder / "results.jsonl"
