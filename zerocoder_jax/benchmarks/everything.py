@@ -5,6 +5,7 @@ gives the device's memory back. After each part its result is appended to ``resu
 tables in ``tables.md`` are written anew; the same command goes on with the parts that are missing.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -138,21 +139,38 @@ def _run(part: Part, arguments: list[str], folder: Path, seconds: float) -> dict
     began = time.monotonic()
     # Memory that JAX takes in advance would be missing to the peer.
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    timer = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
-    timer.start()
+    process: subprocess.Popen[str] | None = None
+    stopped_by = 0
+
+    def end_part() -> None:
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def stop(number: int, _: Any) -> None:
+        # An exception from here could arise between the part's start and the lines that end it.
+        nonlocal stopped_by
+        stopped_by = number
+        end_part()
+
+    timer = threading.Timer(seconds, end_part)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     lines = []
     try:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        if stopped_by:
+            end_part()
+        timer.start()
+        assert process.stdout is not None
         with (folder / f"{part.name}.log").open("w", encoding="utf-8") as log:
             for line in process.stdout:
                 print(line, end="", flush=True)
@@ -160,11 +178,14 @@ def _run(part: Part, arguments: list[str], folder: Path, seconds: float) -> dict
                 lines.append(line)
         code = process.wait()
     finally:
-        # Also where this command itself is interrupted: nothing of the part stays behind.
         timer.cancel()
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end_part()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if stopped_by:
+        sys.exit(143)
     spent = time.monotonic() - began
     record: dict[str, Any] = {"part": part.name, "command": shown, "seconds": round(spent, 1)}
     found = [line for line in lines if line.startswith("{")]
