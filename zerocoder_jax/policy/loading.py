@@ -1,8 +1,8 @@
 """From a file or a hub id to a policy on its devices, one tensor at a time.
 
-Each tensor is read slice by slice into a sharded array, and from there written into the stacked
-parameter on the devices. A host never holds more than one tensor of the checkpoint beside the
-shards of its own devices.
+Each tensor is read slice by slice, every slice once, into a sharded array, and from there written
+into the stacked parameter on the devices. A host never holds more than one tensor of the checkpoint
+beside the shards of its own devices: of a tensor that is cut in pieces, one piece.
 """
 
 import functools
@@ -155,14 +155,8 @@ def _read_parameter(
 ) -> jax.Array:
     """One parameter: the single tensor it is, or the stack of its layers' tensors."""
     stacked, transposed = tensors[0].layer is not None, tensors[0].transposed
-    pieces = (
-        jax.make_array_from_callback(
-            tensor.shape,
-            _piece_sharding(sharding, len(leaf.shape), stacked, transposed),
-            functools.partial(checkpoint.read, tensor.name),
-        )
-        for tensor in tensors
-    )
+    layout = _tensor_sharding(sharding, len(leaf.shape), stacked, transposed)
+    pieces = (_read_tensor(checkpoint, tensor, layout) for tensor in tensors)
     convert, write = _placement(sharding, jnp.dtype(leaf.dtype), transposed)
     if not stacked:
         return convert(next(pieces))
@@ -171,6 +165,29 @@ def _read_parameter(
         # Wait: dispatch runs ahead, and every piece in flight is one more tensor in memory.
         parameter = write(parameter, piece, layer).block_until_ready()
     return parameter
+
+
+def _read_tensor(checkpoint: Checkpoint, tensor: CheckpointTensor, sharding: Sharding) -> jax.Array:
+    """One tensor of the checkpoint on the devices. Each slice that a device of this host wants is
+    read once, copied to all that want it, and dropped before the next is read."""
+    slices = {
+        device: index or ()
+        for device, index in sharding.addressable_devices_indices_map(tensor.shape).items()
+    }
+    # Keyed by the ends of its slices: a slice itself is not hashable before Python 3.12.
+    wanting: dict[tuple[tuple[int | None, int | None], ...], list[jax.Device]] = {}
+    for device, index in slices.items():
+        wanting.setdefault(tuple((one.start, one.stop) for one in index), []).append(device)
+    shards: dict[jax.Device, jax.Array] = {}
+    for devices in wanting.values():
+        values = checkpoint.read(tensor.name, slices[devices[0]])
+        for device in devices:
+            shards[device] = jax.device_put(values, device)
+        jax.block_until_ready([shards[device] for device in devices])
+        del values
+    return jax.make_array_from_single_device_arrays(
+        tensor.shape, sharding, [shards[device] for device in slices]
+    )
 
 
 @functools.cache
@@ -189,7 +206,7 @@ def _placement(sharding: Sharding, dtype: jnp.dtype, transposed: bool) -> tuple[
     )
 
 
-def _piece_sharding(sharding: Sharding, rank: int, stacked: bool, transposed: bool) -> Sharding:
+def _tensor_sharding(sharding: Sharding, rank: int, stacked: bool, transposed: bool) -> Sharding:
     """A checkpoint tensor's sharding, from that of the parameter it becomes part of."""
     if not isinstance(sharding, NamedSharding):
         return sharding
