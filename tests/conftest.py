@@ -19,8 +19,27 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# The files that take longest, longest first. A process takes whole files in this order, so that
+# none is left with a long one when the others have finished.
+LONGEST_FIRST = (
+    "training/test_sampling_gap.py",
+    "training/test_experiments.py",
+    "training/test_resume.py",
+    "training/test_learning.py",
+    "training/test_two_hosts.py",
+    "parallel/test_meshes_agree.py",
+    "parallel/test_hosts.py",
+    "policy/test_goldens.py",
+)
+
 SHARED = Path(os.environ.get("ZEROCODER_SHARED", REPOSITORY.parent / "shared"))
 MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files to the front; the order of all others stays."""
+    rank = {REPOSITORY / "tests" / file: place for place, file in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")
