@@ -74,6 +74,8 @@ def get_config() -> ConfigDict:
     # Solutions and tests sampled per problem.
     config.rollout.solutions = 8
     config.rollout.tests = 8
+    # Divides the logits, of the sampler and of the training pass alike: the policy that is trained
+    # is the one that sampled. 0 samples greedily.
     config.rollout.temperature = 0.7
     config.rollout.top_p = 0.8
     # Keep only so many most probable tokens; 0 keeps all.

@@ -279,7 +279,7 @@ def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
     model, _ = real_torch
     count, limit = len(mbpp_prompts), 128
     longest = max(len(prompt) for prompt in mbpp_prompts)
-    # transformers decodes them as one batch, padded on the left; one by one takes ten times as long.
+    # transformers decodes them as one batch, padded on the left: one by one takes ten minutes.
     tokens = np.zeros((count, longest), np.int64)
     mask = np.zeros((count, longest), np.int64)
     for row, prompt in enumerate(mbpp_prompts):

@@ -115,8 +115,8 @@ def test_sampled_replies_carry_the_log_probs_of_both_distributions():
         settings = sampling[index]
         logits = logits_after(prompts[index], rollout.tokens)
         chosen = np.arange(len(rollout.tokens)), rollout.tokens
-        raw = jax.nn.log_softmax(logits)[chosen]
-        np.testing.assert_allclose(rollout.log_probs, raw, atol=1e-4)
+        whole = jax.nn.log_softmax(logits / settings.temperature)[chosen]
+        np.testing.assert_allclose(rollout.log_probs, whole, atol=1e-4)
         scaled = np.sort(logits / settings.temperature)[:, ::-1]
         masses = np.exp(scaled - scaled[:, :1])
         masses[:, settings.top_k or 98 :] = 0

@@ -91,13 +91,13 @@ def test_so_it_is_over_a_vocabulary_of_many_blocks(temperature, top_p, top_k):
 
 @pytest.mark.parametrize("vocabulary", [7, 64, 128, 300, 9000])
 @pytest.mark.parametrize("spread", [0.02, 1.0, 6.0])
-def test_log_probs_are_those_of_the_raw_and_of_the_truncated_distribution(vocabulary, spread):
+def test_log_probs_are_those_of_the_whole_and_of_the_truncated_distribution(vocabulary, spread):
     logits = np.random.default_rng(5).normal(size=vocabulary).astype(np.float32) * spread
     for temperature, top_p, top_k in [(0.7, 0.8, 0), (1.0, 1.0, 0), (1.3, 0.95, 70), (0.0, 1, 0)]:
         sampled = jax.device_get(draw(logits, 1, temperature, top_p, top_k, 64))
         exact = exact_distribution(logits, temperature, top_p, top_k)
-        raw = exact_distribution(logits, 1.0, 1.0, 0)
-        np.testing.assert_allclose(sampled.log_probs, np.log(raw[sampled.tokens]), atol=2e-5)
+        whole = exact_distribution(logits, temperature or 1.0, 1.0, 0)
+        np.testing.assert_allclose(sampled.log_probs, np.log(whole[sampled.tokens]), atol=2e-5)
         np.testing.assert_allclose(
             sampled.sampled_log_probs, np.log(exact[sampled.tokens]), atol=2e-5
         )

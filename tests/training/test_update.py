@@ -28,9 +28,13 @@ POLICY = PolicyConfig(
     tie_embeddings=True,
 )
 
+# The policy that is trained is the one that sampled.
+TEMPERATURE = 0.7
+
 
 def small_config():
     config = get_config()
+    config.rollout.temperature = TEMPERATURE
     config.policy.compute_dtype = config.policy.reference_dtype = "float32"
     config.rollout.max_prompt_tokens = config.rollout.max_new_tokens = 8
     config.training.length_buckets = (8, 16)
@@ -84,7 +88,8 @@ def plain_log_softmax(policy, params, sequence):
         np.arange(tokens.shape[1])[None],
         np.ones(tokens.shape, bool),
     )
-    return jax.nn.log_softmax(vocabulary_logits(params, hidden[0, sequence.predictions]))
+    logits = vocabulary_logits(params, hidden[0, sequence.predictions])
+    return jax.nn.log_softmax(logits / TEMPERATURE)
 
 
 def plain_log_probs(policy, params, sequence):

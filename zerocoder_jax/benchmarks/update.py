@@ -202,7 +202,11 @@ class _Materialised(UpdatePrograms):
     def _log_probs(
         self, weights: Any, adapters: Any, batch: MicroBatch
     ) -> tuple[jax.Array, jax.Array]:
-        logits = vocabulary_logits(weights, self._hidden(weights, adapters, batch))  # [B, T, V]
+        logits = vocabulary_logits(  # [B, T, V]
+            weights,
+            self._hidden(weights, adapters, batch),
+            temperature=self._config.rollout.temperature or 1.0,
+        )
         log_softmax = jax.nn.log_softmax(logits)
         chosen = jnp.take_along_axis(log_softmax, batch.targets[..., None], axis=-1)[..., 0]
         entropy = -jnp.sum(jnp.exp(log_softmax) * log_softmax, axis=-1)
@@ -264,6 +268,7 @@ def _pytorch_seconds(
     )
     advantages = torch.tensor([one.advantage for one in sequences], device=device)
     rows = max(1, config.training.micro_batch_tokens // (prompt + response))
+    temperature = config.rollout.temperature or 1.0
     total = len(sequences) * response
     loss, seconds = float("nan"), []
     for round_number in range(arguments.update_rounds):
@@ -274,7 +279,7 @@ def _pytorch_seconds(
             chosen = tokens[first : first + rows]
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
                 logits = model(chosen, logits_to_keep=response + 1, use_cache=False).logits
-            log_probs = torch.log_softmax(logits[:, :-1].float(), -1)
+            log_probs = torch.log_softmax(logits[:, :-1].float() / temperature, -1)
             picked = log_probs.gather(-1, chosen[:, prompt:, None])[..., 0]
             ratio = torch.exp(picked - picked.detach())
             part = -(ratio * advantages[first : first + rows, None]).sum() / total

@@ -22,7 +22,7 @@ class Rollout:
     Attributes:
         prompt_index, sample_index: which sample of which prompt.
         tokens: int32 [n], the stop token included where there is one.
-        log_probs: float32 [n], under the policy's own distribution (temperature 1, nothing cut).
+        log_probs: float32 [n], at the sampling temperature with nothing truncated.
         sampled_log_probs: float32 [n], under the distribution that was drawn from.
         finished: ended by a stop token, not by its limit.
     """

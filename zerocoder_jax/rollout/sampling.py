@@ -59,8 +59,8 @@ class Sampled(NamedTuple):
 
     Attributes:
         tokens: int32 [R].
-        log_probs: float32 [R], under the softmax of the logits as they are: temperature 1 and
-            nothing truncated.
+        log_probs: float32 [R], at the row's temperature with nothing truncated, which is what
+            training follows; at temperature 1 where greedy.
         sampled_log_probs: float32 [R], under the distribution that was drawn from; 0 where greedy.
     """
 
@@ -97,15 +97,15 @@ def sample_tokens(
         block_maxima = jnp.max(blocks, axis=-1)  # [R, N]
         largest = jnp.max(block_maxima, axis=-1)  # [R]
         centred = blocks - largest[:, None, None]
-        raw_normaliser = largest + jnp.log(jnp.sum(jnp.exp(centred), axis=(1, 2)))
         # At most 0, and 0 for the most probable token.
         scaled = centred / temperature[:, None, None]
+        everything = jnp.sum(jnp.exp(scaled), axis=(1, 2))  # [R]
 
         # Which way a row takes depends on that row alone, so it gives the same token in any
         # company. A way that no row takes costs nothing.
         settled, token, log_prob = _when_any(
             truncates,
-            lambda: _draw_from_candidates(scaled, block_maxima, uniforms, top_p, top_k),
+            lambda: _draw_from_candidates(scaled, everything, block_maxima, uniforms, top_p, top_k),
         )
         settled = settled & truncates
         _, other_token, other_log_prob = _when_any(
@@ -114,7 +114,8 @@ def sample_tokens(
         token = jnp.where(settled, token, other_token)
         log_prob = jnp.where(settled, log_prob, other_log_prob)
         chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
-        return Sampled(token, chosen - raw_normaliser, jnp.where(greedy, 0.0, log_prob))
+        untruncated = (chosen - largest) / temperature - jnp.log(everything)
+        return Sampled(token, untruncated, jnp.where(greedy, 0.0, log_prob))
 
 
 # What a way of drawing returns: whether a row was settled [R], its token [R], its log-prob [R].
@@ -138,6 +139,7 @@ def _in_blocks(logits: jax.Array) -> jax.Array:
 
 def _draw_from_candidates(
     scaled: jax.Array,
+    everything: jax.Array,
     block_maxima: jax.Array,
     uniforms: jax.Array,
     top_p: jax.Array,
@@ -163,8 +165,7 @@ def _draw_from_candidates(
     rank = jnp.arange(CANDIDATES)
     in_top_k = (top_k[:, None] == 0) | (rank < top_k[:, None])
     held = jnp.sum(jnp.where(in_top_k, masses, 0.0), axis=-1)  # [R]
-    everything = jnp.where(top_k > 0, held, jnp.sum(jnp.exp(scaled), axis=(1, 2)))
-    wanted = jnp.where(top_p < 1.0, top_p * everything, jnp.inf)
+    wanted = jnp.where(top_p < 1.0, top_p * jnp.where(top_k > 0, held, everything), jnp.inf)
     up_to = jnp.cumsum(masses, axis=-1)
     kept = in_top_k & (up_to - masses < wanted[:, None])
     settled = jnp.where(top_k > 0, top_k <= CANDIDATES, up_to[:, -1] >= wanted)

@@ -24,7 +24,7 @@ class TrainingSequence:
         prompt: int32 [p].
         response: int32 [r], its stop token included.
         advantage: of the whole response.
-        rollout_log_probs: float32 [r], the sampler's, under the untruncated distribution.
+        rollout_log_probs: float32 [r], the sampler's, at its temperature with nothing truncated.
         old_log_probs: float32 [r] of the policy before the step's first update; only where a step
             makes several updates.
         reference_log_probs: float32 [r] of the initial policy; only where KL is wanted.

@@ -38,7 +38,7 @@ class Sample:
 
     Attributes:
       tokens: [n] int32, the response, its stop token included.
-      log_probs: [n] float32, of the sampled tokens under the untruncated distribution.
+      log_probs: [n] float32, at the sampling temperature with nothing truncated.
       finished: False where the reply was cut at the limit of new tokens.
       reply: the response as text.
       parsed: a solution's source or a test; None where the reply holds none.

@@ -224,12 +224,17 @@ class UpdatePrograms:
     def _log_probs(
         self, weights: Any, adapters: Any, batch: MicroBatch
     ) -> tuple[jax.Array, jax.Array]:
-        """Log-probs and entropy [B, T] at response positions; 0 elsewhere."""
+        """Log-probs and entropy [B, T] at response positions; 0 elsewhere.
+
+        At the temperature of sampling: the policy whose gradient is taken is the one that sampled
+        (but for top-p and top-k, whose cut has no gradient). Greedy samples have none of their own.
+        """
         return token_log_probs(
             weights,
             self._hidden(weights, adapters, batch),
             batch.targets,
             batch.response,
+            temperature=self._config.rollout.temperature or 1.0,
             chunk=self._config.training.log_prob_chunk,
             entropy_gradient=self._config.grpo.entropy_coefficient != 0,
             sharding=self._sharding,
