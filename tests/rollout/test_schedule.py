@@ -11,11 +11,14 @@ from zerocoder_jax.rollout.attention import tile_read
 from zerocoder_jax.rollout.schedule import FREE, Schedule, batch_sizes
 from zerocoder_jax.rollout.statistics import RolloutStatistics
 
-# What each implementation reads at once, for the 0.5B policy's two heads of 64 in float32.
-WAYS = ("xla", "gpu")
+# Key-value heads, their size and the bytes of a number: the 0.5B policy in float32, others in
+# bfloat16.
+SHAPES = {"0.5B": (2, 64, 4), "1.5B": (2, 128, 2), "4B": (8, 128, 2), "7B": (4, 128, 2)}
+# An implementation, and the policy for which it reads.
+WAYS = [("xla", "0.5B"), ("gpu", "1.5B"), ("tpu", "1.5B"), ("tpu", "4B"), ("tpu", "7B")]
 
 
-def play(prompts, prompt_lengths, lengths, *, rows, slots, window, devices=1, way="gpu"):
+def play(prompts, prompt_lengths, lengths, *, rows, slots, window, devices=1, way=("gpu", "1.5B")):
     """Run a schedule against a device that writes down what each slot of its ring holds."""
     schedule = Schedule(prompts, prompt_lengths, rows=rows, slots=slots, devices=devices)
     statistics = RolloutStatistics()
@@ -55,7 +58,8 @@ def play(prompts, prompt_lengths, lengths, *, rows, slots, window, devices=1, wa
             for slot in range(clock, clock + steps[device]):
                 ring[device, :batch, slot % slots] = None
         outcome = types.SimpleNamespace(steps=steps, produced=after)
-        tile = tile_read(way, batch, 2, 64, 4, slots)
+        implementation, policy = way
+        tile = tile_read(implementation, batch, *SHAPES[policy], slots)
         statistics.count_window(schedule, outcome, before, tile)
         taken = occupant != FREE
         produced[occupant[taken]] = after[taken]
@@ -91,7 +95,7 @@ def test_a_prompt_is_computed_once_for_all_its_samples():
 
 
 # Lengths of policies that explain themselves: most replies are short, some go on and on.
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
 @pytest.mark.parametrize("median, spread", [(150, 0.8), (300, 0.7)])
 def test_with_long_tailed_lengths_few_rows_idle_and_little_is_read_in_vain(median, spread, way):
     random = np.random.default_rng(1)
@@ -105,7 +109,7 @@ def test_with_long_tailed_lengths_few_rows_idle_and_little_is_read_in_vain(media
     assert statistics.read_ratio <= 1.25
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
 @pytest.mark.parametrize("rows", [64, 256])
 def test_the_same_holds_for_the_lengths_of_replies_that_were_recorded(rows, way):
     recorded = recorded_lengths(prompts=64, samples=8)

@@ -1,7 +1,7 @@
 """Attention of one new token per row over that row's cached tokens, by three implementations.
 
 ``decode_attention`` is the one door. What they have in common: rows differ in length, the cache is
-the ring of ``cache``, and no more of it is read than the longest row of a tile needs. XLA's runs
+the ring of ``cache``, and of it little more is read than each row's own tokens. XLA's runs
 everywhere; on GPUs and TPUs a Pallas kernel of our own does, because XLA would cut tiles out of the
 cache and write them down before it used them.
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zerocoder_jax.rollout.attention_gpu import gpu_decode_attention
-from zerocoder_jax.rollout.attention_tpu import tpu_decode_attention, tpu_tile
+from zerocoder_jax.rollout.attention_tpu import PIECE_SLOTS, tpu_decode_attention
 from zerocoder_jax.rollout.cache import is_cached
 
 DecodeAttentionName = Literal["xla", "gpu", "tpu", "reference"]
@@ -79,8 +79,8 @@ class Tile(NamedTuple):
     Attributes:
         rows, slots: so many slots of so many rows.
         by_length: rows of similar lengths share a tile, whatever their places in the batch, and
-            blocks of slots are counted from the newest token; otherwise neighbours share a tile,
-            and blocks lie where they lie in the ring.
+            blocks of slots are counted from the newest token; otherwise each row is read by
+            itself, and blocks lie where they lie in the ring.
     """
 
     rows: int
@@ -95,14 +95,15 @@ def slots_read(clock: int, lengths: np.ndarray, slots: int, tile: Tile) -> int:
     """
     steps = len(lengths)
     newest = clock + np.arange(steps)[:, None]  # [steps, 1]
+    if tile.slots == slots:  # There is nothing to choose.
+        return lengths.size * slots
     if tile.by_length:
         longest = np.sort(lengths, axis=1).reshape(steps, -1, tile.rows).max(axis=-1)
         near, far = blocks_of_walk(newest, longest, slots, tile.slots)
         return int((near + far).sum()) * tile.rows * tile.slots
-    oldest = (newest - lengths + 1) // tile.slots
-    blocks = np.minimum(newest // tile.slots - oldest + 1, slots // tile.slots)
-    longest = blocks.reshape(steps, -1, tile.rows).max(axis=-1)
-    return int(longest.sum()) * tile.rows * tile.slots
+    # A row that fills the ring may meet its newest block again, where its oldest tokens are.
+    blocks = newest // tile.slots - (newest - lengths + 1) // tile.slots + 1
+    return int(blocks.sum()) * tile.slots
 
 
 def tile_read(
@@ -118,7 +119,8 @@ def tile_read(
         # Its loads are masked: of a block, only the slots that are the row's own are fetched.
         return Tile(1, 1)
     if implementation == "tpu":
-        return Tile(*tpu_tile(rows, slots, kv_heads * size * itemsize))
+        # Rows of a tile keep step, but of each only the pieces that hold its tokens are fetched.
+        return Tile(1, PIECE_SLOTS)
     if implementation == "reference":
         return Tile(1, slots)
     width = min(TILE_SLOTS, slots)
