@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.command_line import command_parser, make_folder, read_config_json, require
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.errors import UserError, run_command
@@ -177,9 +177,7 @@ def report(
     print(f"\n{table_row(name, scores)}")
     summary = about | ({"run": row} if row else {})
     summary |= {name: scores_record(named) for name, named in scores.items()}
-    unfinished = output / "summary.json.writing"
-    unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, output / "summary.json")
+    write_atomically(output / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
 if __name__ == "__main__":

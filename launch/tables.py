@@ -1,8 +1,8 @@
 """Put runs and evaluations into the paper's tables, beside the published numbers."""
 
-import os
 from pathlib import Path
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.command_line import command_parser, make_folder
 from zerocoder_jax.errors import run_command
 from zerocoder_jax.report.run_results import read_result
@@ -37,9 +37,7 @@ def main() -> None:
     if written:
         head += f"![What training changed]({figure.name})\n\n"
     path = output.with_name(output.name + ".md")
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(head + text, encoding="utf-8")
-    os.replace(unfinished, path)
+    write_atomically(path, head + text)
     print(path)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.command_line import command_parser
 from zerocoder_jax.errors import UserError, run_command
 
@@ -111,9 +112,9 @@ def report(runs: Path, output: Path) -> None:
     if not results:
         raise UserError(f"{runs} holds no finished run")
     output.mkdir(parents=True, exist_ok=True)
-    write(output / "toy_study.json", json.dumps(results, indent=1) + "\n")
-    write(output / "toy_study.md", table(results))
-    write(output / "toy_study.svg", figure(results))
+    write_atomically(output / "toy_study.json", json.dumps(results, indent=1) + "\n")
+    write_atomically(output / "toy_study.md", table(results))
+    write_atomically(output / "toy_study.svg", figure(results))
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
@@ -185,13 +186,6 @@ def figure(results: dict[str, list[dict[str, Any]]]) -> str:
                 for value in values
             ]
     return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file at once."""
-    unfinished = path.with_name(path.name + ".writing")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 if __name__ == "__main__":

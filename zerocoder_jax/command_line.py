@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.errors import UserError
 
 
@@ -68,9 +68,7 @@ def prepare_workdir(workdir: Path, config: ConfigDict) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         # The hosts of a run may write it at the same time, each the same text.
-        unfinished = workdir / f"config.json.{platform.node()}.{os.getpid()}.writing"
-        unfinished.write_text(config.to_json_best_effort(indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(workdir / "config.json")
+        write_atomically(workdir / "config.json", config.to_json_best_effort(indent=2) + "\n")
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
 

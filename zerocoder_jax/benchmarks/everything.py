@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.command_line import make_folder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -112,7 +113,7 @@ def measure_all(chosen: list[Part], folder: Path, seconds: float) -> dict[str, A
             results.write(json.dumps(record) + "\n")
         records[part.name] = record
         known = [records[one.name] for one in chosen if one.name in records]
-        (folder / "tables.md").write_text(tables(known), encoding="utf-8")
+        write_atomically(folder / "tables.md", tables(known))
     print(f"\n{folder / 'tables.md'} holds the tables", flush=True)
     return {
         part.name: records[part.name].get("result", {"error": records[part.name].get("error")})

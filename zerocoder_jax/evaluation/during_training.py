@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.evaluation.benchmarks import read_benchmarks
 from zerocoder_jax.evaluation.measuring import EvaluationSettings, evaluate
 from zerocoder_jax.evaluation.results import ResultsFile
@@ -102,9 +102,7 @@ def write_summary(workdir: Path) -> Path | None:
         },
     }
     path = workdir / "summary.json"
-    unfinished = workdir / "summary.json.writing"
-    unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_atomically(path, json.dumps(summary, indent=2) + "\n")
     return path
 
 

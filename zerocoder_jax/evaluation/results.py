@@ -5,13 +5,13 @@ continued.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.errors import UserError
 
 # The two passes of an evaluation.
@@ -125,11 +125,9 @@ class ResultsFile:
         self._file.close()
 
     def _rewrite(self) -> None:
-        """Drop what a killed process left half-written, by an atomic rename."""
+        """Drop what a killed process left half-written."""
         records = [{"settings": dict(self.settings)}, *map(asdict, self.results.values())]
-        temporary = self.path.with_name(self.path.name + ".new")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_atomically(self.path, (json.dumps(record) + "\n" for record in records))
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,6 @@ right. Nothing is sampled again; only the solutions that have not been judged ye
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Pool, Status
 from zerocoder_jax.problems import Problem
@@ -114,9 +114,7 @@ def selection_noise(
 def write_selection_noise(workdir: Path, points: Sequence[NoisePoint]) -> Path:
     """Write ``selection_noise.jsonl``, from which the report and the tables read."""
     path = workdir / "selection_noise.jsonl"
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text("".join(json.dumps(vars(point)) + "\n" for point in points))
-    os.replace(unfinished, path)
+    write_atomically(path, (json.dumps(vars(point)) + "\n" for point in points))
     return path
 
 

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import html
 import json
-import os
 import string
 import zlib
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.report.curves import Plot
 from zerocoder_jax.report.overview import overview
 from zerocoder_jax.report.plots import run_plots
@@ -61,10 +61,8 @@ def write_report(workdir: str | Path, samples_megabytes: float = SAMPLES_MEGABYT
     run = read_run(workdir)
     steps, available = pack_run(run, int(samples_megabytes * 1e6))
     path = run.path / "report.html"
-    temporary = path.with_name("report.html.new")
     # A name with a lone surrogate is no text that a file could hold.
-    temporary.write_text(render(run, steps, available), encoding="utf-8", errors="replace")
-    os.replace(temporary, path)
+    write_atomically(path, render(run, steps, available), errors="replace")
     return path
 
 

@@ -7,13 +7,13 @@ step; the results lie in ``rollouts/.packed/`` until their source changes.
 
 import base64
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.report.run_directory import Json, RunDirectory, read_lines
 
 # Part of the key of a cached packing: another number makes them all again.
@@ -57,12 +57,8 @@ def pack_step(step: int, path: Path) -> PackedStep:
     packed = PackedStep(step, [_summary(problem) for problem in problems], payload)
     try:
         cache.parent.mkdir(exist_ok=True)
-        temporary = cache.with_suffix(".new")
-        temporary.write_text(
-            json.dumps({"key": key, "summaries": packed.summaries, "payload": payload}),
-            encoding="ascii",
-        )
-        os.replace(temporary, cache)
+        stored = {"key": key, "summaries": packed.summaries, "payload": payload}
+        write_atomically(cache, json.dumps(stored))
     except OSError:
         pass  # a run on a read-only disk can be shown too, only more slowly
     return packed

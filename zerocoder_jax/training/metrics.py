@@ -6,7 +6,6 @@ a step, flat keys such as ``coder/reward``. The other destinations are copies of
 
 import json
 import math
-import os
 import statistics
 import time
 import uuid
@@ -21,6 +20,7 @@ import rich.progress
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.errors import UserError
 
 MetricValue = float | int | bool | str | None
@@ -96,7 +96,7 @@ class MetricWriters:
 
 
 def drop_steps_from(path: Path, first_step: int) -> None:
-    """Keep only the lines of ``path`` with a step before ``first_step``, by an atomic rename.
+    """Keep only the lines of ``path`` with a step before ``first_step``.
 
     A last line that a killed process left half-written is dropped as well.
     """
@@ -110,9 +110,7 @@ def drop_steps_from(path: Path, first_step: int) -> None:
             continue
         if isinstance(record, dict) and record.get("step", first_step) < first_step:
             kept.append(line + "\n")
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, kept)
 
 
 def _plain(value: Any) -> MetricValue:
@@ -138,7 +136,7 @@ def _start_weights_and_biases(workdir: Path, config: ConfigDict) -> Any:
         ) from error
     id_file = workdir / "wandb_id.txt"
     if not id_file.exists():
-        id_file.write_text(uuid.uuid4().hex, encoding="utf-8")
+        write_atomically(id_file, uuid.uuid4().hex)
     run = wandb.init(
         project=project,
         id=id_file.read_text(encoding="utf-8").strip(),

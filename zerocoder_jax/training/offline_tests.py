@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.parallel.hosts import exchange
 from zerocoder_jax.problems import AssertTest, CallTest, Problem, StdioTest, Test
@@ -72,7 +73,7 @@ def _read(path: Path) -> dict[str, list[Test | None]]:
     # A killed run may leave half a line at the end; its problem is simply written again.
     whole, _, half = text.rpartition("\n")
     if half:
-        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        write_atomically(path, whole + "\n" if whole else "")
     records = [json.loads(line) for line in whole.splitlines()]
     return {record["task_id"]: [_test(record["test"])] for record in records}
 

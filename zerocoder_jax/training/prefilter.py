@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Status
 from zerocoder_jax.problems import Problem, without_labels
@@ -126,7 +127,7 @@ def read_prefilter(path: Path, made_by: Mapping[str, Any]) -> dict[str, int]:
     # A killed filter may leave half a line at the end; its problem is simply done again.
     whole, _, half = text.rpartition("\n")
     if half:
-        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        write_atomically(path, whole + "\n" if whole else "")
     ranks: dict[str, int] = {}
     for number, line in enumerate(whole.splitlines(), start=1):
         try:

@@ -4,7 +4,6 @@ Metrics are means over the step's problems or samples; ``docs/metrics.md`` expla
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.execution import Status
 from zerocoder_jax.problems import AssertTest, CallTest, StdioTest, Test
 from zerocoder_jax.training.judging import Judged
@@ -230,12 +230,6 @@ def write_rollouts(workdir: Path, step: int, records: Sequence[dict[str, Any]]) 
     folder = workdir / "rollouts"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:06d}.jsonl"
-    unfinished = path.with_suffix(".writing")
-    with unfinished.open("w", encoding="utf-8") as file:
-        for record in records:
-            # Replies may hold lone surrogates, which are no UTF-8: JSON's escapes keep them.
-            file.write(json.dumps(record, ensure_ascii=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    # Replies may hold lone surrogates, which are no UTF-8: JSON's escapes keep them.
+    write_atomically(path, (json.dumps(record, ensure_ascii=True) + "\n" for record in records))
     return path
