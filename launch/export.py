@@ -72,7 +72,7 @@ def export_adapter(run: Path, output: Path, mesh: Any, step: int | None) -> int:
     if settings is None:
         raise UserError(f"{run} trained all weights (config.policy.lora.rank is 0): no --adapter")
     policy = load_policy(config.policy.source, mesh=mesh)
-    with Checkpoints(run / "checkpoints", config) as checkpoints:
+    with Checkpoints(run / "checkpoints", config, read_only=True) as checkpoints:
         restored = checkpoints.restore(PolicyUpdate(policy, config, mesh).init(policy.params), step)
     if restored is None:
         raise UserError(f"{run}/checkpoints: there is no whole checkpoint yet")

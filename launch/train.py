@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from zerocoder_jax.command_line import command_parser, prepare_workdir, require
+from zerocoder_jax.command_line import command_parser, make_folder, require
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.errors import run_command
 
@@ -33,11 +33,15 @@ def main() -> None:
     from zerocoder_jax.evaluation import training_evaluation, write_summary
     from zerocoder_jax.parallel import start_hosts
     from zerocoder_jax.report import write_report
+    from zerocoder_jax.training.checkpoints import Checkpoints
     from zerocoder_jax.training.coevolution import CoEvolution, Interrupted
     from zerocoder_jax.training.training_problems import training_problems
 
     start_hosts(config.distributed)
-    prepare_workdir(workdir, config)
+    make_folder(workdir, "--workdir")
+    # Before anything is written: a run that is refused finds its directory as it was.
+    with Checkpoints(workdir / "checkpoints", config, read_only=True) as checkpoints:
+        checkpoints.refuse_other_config()
     problems = training_problems(config, workdir)
 
     def report() -> None:

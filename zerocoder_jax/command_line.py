@@ -63,11 +63,10 @@ def require(value: str, name: str) -> str:
     return value
 
 
-def prepare_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Make the run directory and write ``config.json`` into it, whole or not at all."""
+def write_config_json(workdir: Path, config: ConfigDict) -> None:
+    """Keep a run's config in its directory. The hosts of a run may all do so, at the same time."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        # The hosts of a run may write it at the same time, each the same text.
         write_atomically(workdir / "config.json", config.to_json_best_effort(indent=2) + "\n")
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error

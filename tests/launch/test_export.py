@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from configs import base
-from zerocoder_jax.command_line import prepare_workdir
+from zerocoder_jax.command_line import write_config_json
 from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.policy import (
     ChatTokenizer,
@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> Callable[[int], tuple[Path, Any]]:
         config = base.get_config()
         config.policy.source = f"hf:{tmp_path / 'initial'}"
         config.policy.lora.rank = rank
-        prepare_workdir(tmp_path / "run", config)
+        write_config_json(tmp_path / "run", config)
         mesh = make_mesh(config.mesh)
         policy = load_policy(config.policy.source, mesh=mesh)
         update = PolicyUpdate(policy, config, mesh)

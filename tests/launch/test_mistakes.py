@@ -5,7 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from zerocoder_jax.command_line import write_config_json
+from zerocoder_jax.configuration import load_config
+from zerocoder_jax.training.checkpoints import Checkpoints
 
 
 def launch(repository: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -79,6 +84,32 @@ def test_a_malformed_problem_is_named_by_file_and_line(repository: Path, tmp_pat
     )
     assert "problems.jsonl" in line
     assert "line 2" in line or ":2" in line
+
+
+def everything_in(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Each path with when it was changed and what it holds."""
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def test_a_run_of_another_config_is_refused_and_finds_its_directory_as_it_was(
+    repository: Path, tmp_path: Path
+) -> None:
+    # The rank filter would be the first to write.
+    command = ("--config=configs/toy.py", f"--workdir={tmp_path}", "--config.prefilter.make=true")
+    config = load_config(f"{repository}/configs/toy.py", [command[2]])
+    write_config_json(tmp_path, config)
+    with Checkpoints(tmp_path / "checkpoints", config) as checkpoints:
+        checkpoints.save(1, {"weights": np.zeros(3, np.float32)}, {"step": 1})
+    before = everything_in(tmp_path)
+    line = refusal(launch(repository, "train.py", *command, "--config.grpo.clip_low=0.1"))
+    assert "config.grpo.clip_low: 0.2 then, 0.1 now" in line and "choose another --workdir" in line
+    assert everything_in(tmp_path) == before
 
 
 def test_a_truncated_gguf_file_is_named(repository: Path, tmp_path: Path) -> None:

@@ -73,6 +73,28 @@ def test_another_config_is_refused_with_the_fields_that_differ(tmp_path):
     assert "mesh" not in str(error.value) and "workers" not in str(error.value)
 
 
+def test_a_reader_leaves_what_a_run_is_writing_alone(tmp_path):
+    config = get_config()
+    with Checkpoints(tmp_path, config) as checkpoints:
+        checkpoints.save(1, state_of(1), {"step": 1})
+    unfinished = tmp_path / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    with Checkpoints(tmp_path, config, read_only=True) as checkpoints:
+        checkpoints.refuse_other_config()
+        _, meta = checkpoints.restore(state_of(0))
+    assert meta == {"step": 1}
+    assert unfinished.exists()
+    # Only a run that goes on itself knows that nobody writes there any more.
+    with Checkpoints(tmp_path, config) as checkpoints:
+        assert checkpoints.steps == [1]
+        checkpoints.save(3, state_of(3), {"step": 3})
+    assert not unfinished.exists()
+    with Checkpoints(tmp_path / "nowhere", config, read_only=True) as checkpoints:
+        checkpoints.refuse_other_config()
+        assert checkpoints.restore(state_of(0)) is None
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_field_that_one_config_lacks_differs():
     assert differing_fields({"a": {"b": 1}}, {"a": {}}) == ["config.a.b: 1 then, 'absent' now"]
 

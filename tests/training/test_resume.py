@@ -114,9 +114,14 @@ def test_a_run_does_not_go_on_with_other_problems(repository: Path, tmp_path: Pa
     )
     problems = read_problems("toy:train", limit=24)
     CoEvolution(config, tmp_path, problems).run()
+    kept = (tmp_path / "config.json").read_text()
+    assert json.loads(kept) == json.loads(config.to_json_best_effort())
     # As if a rank filter had appeared since.
+    other = load_config(f"{repository}/configs/toy.py", [*SMALL, "--config.steps=2"])
+    assert other.checkpoint.every != config.checkpoint.every
     with pytest.raises(UserError, match="other problems"):
-        CoEvolution(config, tmp_path, problems[:-1]).run()
+        CoEvolution(other, tmp_path, problems[:-1]).run()
+    assert (tmp_path / "config.json").read_text() == kept
 
 
 @pytest.mark.endurance

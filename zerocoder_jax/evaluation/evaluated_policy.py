@@ -39,7 +39,7 @@ def load_evaluated_policy(
     config: Any = read_config_json(Path(policy))
     initial = load_policy(config.policy.source, dtype="float32", mesh=mesh)
     update = PolicyUpdate(initial, config, mesh)
-    with Checkpoints(Path(policy) / "checkpoints", config) as checkpoints:
+    with Checkpoints(Path(policy) / "checkpoints", config, read_only=True) as checkpoints:
         restored = checkpoints.restore(update.init(initial.params), step)
     if restored is None:
         raise UserError(f"{policy}/checkpoints: there is no whole checkpoint yet")

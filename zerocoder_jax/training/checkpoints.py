@@ -47,16 +47,20 @@ class Checkpoints:
     Args:
         directory: created where it does not exist.
         config: of the run; a checkpoint that was made by another one is refused.
+        read_only: leave the directory as it is: nothing is created, and what a run may be writing
+            there at this moment is not taken for the remains of a killed one and removed.
     """
 
-    def __init__(self, directory: str | Path, config: Any):
+    def __init__(self, directory: str | Path, config: Any, *, read_only: bool = False):
         logging.getLogger("absl").addFilter(_no_advice)
         self._config = json.loads(json.dumps(config.to_dict()))
         policies = checkpoint_managers
         self._manager = ocp.CheckpointManager(
             Path(directory).absolute(),
             options=ocp.CheckpointManagerOptions(
-                cleanup_tmp_directories=True,
+                # Not orbax's own read_only, which warns on stderr of having been asked for.
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(config.checkpoint.keep),
@@ -134,14 +138,23 @@ class Checkpoints:
                 f"{self._manager.directory}: no checkpoint of step {step}; "
                 f"there are {', '.join(map(str, self._manager.all_steps())) or 'none'}"
             )
-        kept = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-        self._refuse_other_config(kept["meta"]["config"], step)
+        meta = self._meta_of_same_config(step)
         target = jax.tree.map(_described_and_freed, target_state)
         placed = ocp.checkpoint_utils.construct_restore_args(target)
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.PyTreeRestore(target, restore_args=placed))
         )
-        return restored["state"], kept["meta"]["meta"]
+        return restored["state"], meta
+
+    def refuse_other_config(self) -> None:
+        """Look at the newest checkpoint, if there is one, without reading its state.
+
+        Raises:
+            UserError: it belongs to another config.
+        """
+        step = self._manager.latest_step()
+        if step is not None:
+            self._meta_of_same_config(step)
 
     @property
     def steps(self) -> list[int]:
@@ -164,14 +177,17 @@ class Checkpoints:
         if not isinstance(error, HostLost):
             self.close()
 
-    def _refuse_other_config(self, saved: Mapping[str, Any], step: int) -> None:
-        differing = differing_fields(saved, self._config)
+    def _meta_of_same_config(self, step: int) -> dict[str, Any]:
+        """What ``save`` was given as ``meta``; refused where the config was another one."""
+        kept = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+        differing = differing_fields(kept["meta"]["config"], self._config)
         if differing:
             raise UserError(
                 f"{self._manager.directory}: the checkpoint of step {step} belongs to another "
                 f"config: {'; '.join(differing)}. Give these fields their former values, or choose "
                 "another --workdir"
             )
+        return kept["meta"]["meta"]
 
 
 def _no_advice(record: logging.LogRecord) -> bool:

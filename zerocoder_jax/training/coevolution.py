@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zerocoder_jax.command_line import write_config_json
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Pool, open_pool
 from zerocoder_jax.parallel import make_mesh
@@ -149,6 +150,8 @@ class CoEvolution:
             self._sampler = Sampler(self._engine, pool, policy.tokenizer, config)
             self._sampler.check_prompts([*self._calibration, *self._problems])
             first = self._restore(checkpoints)
+            # Only now: a run that is refused leaves the former config in its place.
+            write_config_json(self._workdir, config)
             with (
                 MetricWriters(self._outputs, config, first_step=first) as writers,
                 Progress(config.steps, first_step=first) as progress,
