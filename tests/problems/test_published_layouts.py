@@ -5,11 +5,14 @@ import gzip
 import json
 import pickle
 import zlib
+from pathlib import Path
 
 import pytest
 
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.problems import CallTest, StdioTest, read_problems
+from zerocoder_jax.problems.readers import apps_evaluation
+from zerocoder_jax.problems.readers.apps_evaluation import as_json, draw, published_ids
 
 APPS_STDIO = {
     "problem_id": 7,
@@ -163,19 +166,56 @@ def test_apps_splits_are_its_files_and_ids_begin_anew_in_each(tmp_path):
     assert len(read_problems(f"apps:{tmp_path}", split="all")) == 3
 
 
-def test_the_apps_evaluation_set_is_stratified_and_independent_of_order(tmp_path):
-    difficulties = ["introductory"] * 100 + ["interview"] * 300 + ["competition"] * 100
-    records = [
+@pytest.fixture(scope="module")
+def apps_test_split():
+    """All its ids and difficulties, as published."""
+    difficulties = ["interview"] * 3000 + ["competition"] * 1000 + ["introductory"] * 1000
+    return [
         APPS_BARE | {"problem_id": number, "difficulty": difficulty}
         for number, difficulty in enumerate(difficulties)
     ]
-    write(tmp_path / "test.jsonl", *records)
+
+
+def test_the_apps_evaluation_set_is_the_published_one(tmp_path, apps_test_split):
+    write(tmp_path / "test.jsonl", *apps_test_split)
+    write(tmp_path / "train.jsonl", *apps_test_split)
     chosen = read_problems(f"apps:{tmp_path}@evaluation")
-    counts = [problem.difficulty for problem in chosen]
-    assert [counts.count(d) for d in ("introductory", "interview", "competition")] == [60, 180, 60]
-    write(tmp_path / "test.jsonl", *reversed(records))
-    again = read_problems(f"apps:{tmp_path}@evaluation")
-    assert {problem.task_id for problem in again} == {problem.task_id for problem in chosen}
+    published = published_ids()
+    assert {name: len(ids) for name, ids in published.items()} == {
+        "introductory": 60,
+        "interview": 180,
+        "competition": 60,
+    }
+    listed = [(f"apps/test/{number}", name) for name, ids in published.items() for number in ids]
+    assert [(problem.task_id, problem.difficulty) for problem in chosen] == listed
+    assert len(set(listed)) == 300
+    # Neither the records' order nor the file's name has a say.
+    other = write(tmp_path / "renamed.jsonl", *reversed(apps_test_split))
+    again = read_problems(f"apps:{other}@evaluation")
+    assert [problem.task_id.replace("apps/", "apps/test/") for problem in again] == [
+        problem.task_id for problem in chosen
+    ]
+
+
+def test_the_published_apps_ids_are_those_that_the_seed_draws():
+    assert published_ids() == draw()
+    text = Path(apps_evaluation.__file__).with_suffix(".json").read_text()
+    assert text == as_json(draw()) + "\n"
+
+
+def test_apps_files_that_lack_a_published_problem_are_refused(tmp_path, apps_test_split):
+    number = published_ids()["interview"][0]
+    path = write(tmp_path / "test.jsonl", *apps_test_split[:number], *apps_test_split[number + 1 :])
+    with pytest.raises(UserError, match=f"problem {number} of the published evaluation set"):
+        read_problems(f"apps:{path}@evaluation")
+    harder = apps_test_split[number] | {"difficulty": "competition"}
+    write(path, *apps_test_split[:number], harder, *apps_test_split[number + 1 :])
+    with pytest.raises(UserError, match=f"apps/test/{number} is 'competition', and 'interview'"):
+        read_problems(f"apps:{path}@evaluation")
+    # Ids begin anew in the training split: its problems are others.
+    train = write(tmp_path / "train.jsonl", *apps_test_split)
+    with pytest.raises(UserError, match="give the whole test split of APPS"):
+        read_problems(f"apps:{train}@evaluation")
 
 
 def test_livecodebench_reads_public_and_private_tests(tmp_path):

@@ -5,19 +5,17 @@ text: ``inputs``, ``outputs`` and perhaps ``fn_name``), both empty for some prob
 ``difficulty`` (introductory, interview, competition); ``starter_code``; ``problem_id`` or ``id``.
 
 The split ``evaluation`` is the paper's stratified test set: 60 introductory, 180 interview and 60
-competition problems of the test split. Which ones is not published; here the ranking by SHA-256
-of seed and task id decides, so that the choice depends on nothing but the seed.
+competition problems of the test split (``apps_evaluation.py``).
 """
 
 from zerocoder_jax.problems.entry_points import LEETCODE_IMPORTS
 from zerocoder_jax.problems.problem import Problem
+from zerocoder_jax.problems.readers.apps_evaluation import evaluation_set
 from zerocoder_jax.problems.readers.input_output import paired_tests, whole_number
-from zerocoder_jax.problems.readers.sampling import stratified
 from zerocoder_jax.problems.readers.starter_code import entry_point_in
 from zerocoder_jax.problems.records import Record
 
 SPLITS = ("train", "test", "evaluation")
-EVALUATION_STRATA = {"introductory": 60, "interview": 180, "competition": 60}
 
 
 def to_problem(record: Record) -> Problem:
@@ -51,9 +49,7 @@ def to_problem(record: Record) -> Problem:
 
 def subset(problems: list[Problem], split: str) -> list[Problem]:
     """The problems of the stratified evaluation set; all of them for other splits."""
-    if split != "evaluation":
-        return problems
-    return stratified(problems, EVALUATION_STRATA)
+    return evaluation_set(problems) if split == "evaluation" else problems
 
 
 def _split_of(record: Record) -> str:

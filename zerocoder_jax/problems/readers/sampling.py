@@ -1,7 +1,7 @@
 """A fixed random choice of problems that depends on nothing but the seed and their ids."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from zerocoder_jax.problems.problem import Problem
 
@@ -9,22 +9,16 @@ from zerocoder_jax.problems.problem import Problem
 SEED = 0
 
 
+def drawn_ids(task_ids: Iterable[str], count: int, seed: int = SEED) -> set[str]:
+    """``count`` ids, those of the smallest SHA-256 of ``SEED/ID``."""
+
+    def rank(task_id: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{task_id}".encode()).digest()
+
+    return set(sorted(task_ids, key=rank)[:count])
+
+
 def drawn(problems: list[Problem], count: int, seed: int = SEED) -> list[Problem]:
-    """``count`` problems, those of the smallest hashes of seed and task id, in their own order."""
-
-    def rank(problem: Problem) -> bytes:
-        return hashlib.sha256(f"{seed}/{problem.task_id}".encode()).digest()
-
-    chosen = {problem.task_id for problem in sorted(problems, key=rank)[:count]}
+    """``count`` problems by ``drawn_ids``, in their own order."""
+    chosen = drawn_ids((problem.task_id for problem in problems), count, seed)
     return [problem for problem in problems if problem.task_id in chosen]
-
-
-def stratified(
-    problems: list[Problem], strata: Mapping[str, int], seed: int = SEED
-) -> list[Problem]:
-    """So many problems of each difficulty, in the order of the strata."""
-    return [
-        problem
-        for difficulty, count in strata.items()
-        for problem in drawn([p for p in problems if p.difficulty == difficulty], count, seed)
-    ]
