@@ -143,7 +143,7 @@ def test_apps_reads_programs_and_calls(tmp_path):
     assert (bare.reference_solution, bare.reference_tests) == (None, ())
 
 
-def test_apps_numbers_too_long_for_python_spoil_their_own_test_only(tmp_path):
+def test_apps_numbers_may_be_longer_than_python_reads(tmp_path):
     # The published file has integers of more than the 4300 digits that Python reads.
     long = "1" * 5000
     call = '{"fn_name": "double", "inputs": [[2], [%s], [[3, %s]]], "outputs": [4, 6, %s]}'
@@ -154,7 +154,12 @@ def test_apps_numbers_too_long_for_python_spoil_their_own_test_only(tmp_path):
         APPS_STDIO | {"input_output": stdio % (long, long)},
     )
     called, program = read_problems(f"apps:{tmp_path}", split="train")
-    assert called.reference_tests == (CallTest((2,), 4),)
+    number = (10**5000 - 1) // 9
+    assert called.reference_tests == (
+        CallTest((2,), 4),
+        CallTest((number,), 6),
+        CallTest(([3, number],), number),
+    )
     assert program.reference_tests == (StdioTest("2", "4"), StdioTest(long, long))
 
 

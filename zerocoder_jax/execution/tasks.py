@@ -4,6 +4,7 @@ A task is a generator: it yields lists of jobs, is sent their results, and retur
 knows nothing of processes, and the dispatcher knows nothing of matrices.
 """
 
+import json
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from zerocoder_jax.execution.status import Status
+from zerocoder_jax.execution.worker.values import encode
 from zerocoder_jax.problems import AssertTest, CallTest, Problem, StdioTest, Test
 
 # A mutant's time limit is the original's time times this, but not below the floor: a busy machine
@@ -122,14 +124,20 @@ class Counts:
 
 
 def test_record(test: Test) -> dict[str, Any]:
-    """A test as the judge reads it."""
+    """A test as the judge reads it; JSON, in which whole numbers of any length have a place."""
     if isinstance(test, AssertTest):
         return {"kind": "assert", "code": test.code, "setup": test.setup}
     if isinstance(test, StdioTest):
         return {"kind": "stdio", "stdin": test.stdin, "stdout": test.stdout}
     if isinstance(test, CallTest):
-        return {"kind": "call", "arguments": list(test.arguments), "expected": test.expected}
+        arguments, expected = encode(list(test.arguments)), encode(test.expected)
+        return {"kind": "call", "arguments": arguments, "expected": expected}
     raise TypeError(f"not a test: {test!r}")
+
+
+def _test_key(test: Test | None) -> str | None:
+    """Equal for tests that ask the same. Not their ``repr``, which ends at 4300 digits."""
+    return None if test is None else json.dumps(test_record(test))
 
 
 def _compile_status(compiled: Program) -> Status | None:
@@ -166,7 +174,7 @@ def matrix_task(
     # Equal programs and equal tests run once; the first of each stands for all.
     programs = {row: compiled[str(solutions[row])] for row in rows}
     row_groups = _groups(rows, lambda row: programs[row].get("key"), shortcuts)
-    column_groups = _groups(columns, lambda column: repr(tests[column]), shortcuts)
+    column_groups = _groups(columns, lambda column: _test_key(tests[column]), shortcuts)
     distinct = tuple(test for group in column_groups if (test := tests[group[0]]) is not None)
 
     jobs: list[Job] = []
@@ -254,7 +262,7 @@ def mutation_task(
         original[:] = matrix[0]
         return result
 
-    groups = _groups(columns, lambda column: repr(tests[column]), True)
+    groups = _groups(columns, lambda column: _test_key(tests[column]), True)
     distinct = tuple(test for group in groups if (test := tests[group[0]]) is not None)
     limits = (seconds,) * len(distinct)
     (verdicts,) = yield [RunJob(program, problem.entry_point, distinct, limits, True)]

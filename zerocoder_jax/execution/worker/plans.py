@@ -12,9 +12,11 @@
 
 import ast
 import builtins
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import values
 from .assertions import MAX_TEST_CHARACTERS, SplitTest, split_test
 from .preloaded import PRELOADED
 from .statelessness import is_data
@@ -57,9 +59,9 @@ def plan_test(test: dict[str, Any], entry_point: str | None) -> Plan:
     if test["kind"] == "stdio":
         return Plan("stdio", stdin=test["stdin"], expected=test["stdout"])
     if test["kind"] == "call":
-        steps = [["call", test["arguments"]]]
-        expected = as_json(test["expected"])
-        size = len(repr(expected)) * _REPORT_BYTES
+        steps = [["call", values.encode(as_json(values.decode(test["arguments"])))]]
+        expected = as_json(values.decode(test["expected"]))
+        size = len(json.dumps(test["expected"])) * _REPORT_BYTES
         return Plan("values", steps, expected=expected, expected_bytes=size, shareable=True)
     sources = [source for source in (test["setup"], test["code"]) if source.strip()]
     inline = Plan("inline", sources=sources)

@@ -55,6 +55,9 @@ def begin(seconds: float, output_bytes: int, keep_channel: bool = False) -> None
     resource.setrlimit(resource.RLIMIT_FSIZE, (output_bytes, output_bytes))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Whole numbers of any length are read and printed: the limits above bound what that costs. The
+    # judge and the runner, which nothing else would stop, keep Python's limit of 4300 digits.
+    sys.set_int_max_str_digits(0)
     gc.enable()
 
 
@@ -83,6 +86,7 @@ def report_values(
     of an exception, which ends the test; at the end of all, the token and a full stop.
     """
     leave, write, dumps, load = os._exit, os.write, values.dumps, marshal.loads
+    decode = values.decode
     mark = token.encode()
     namespace = new_module("solution")
     try:
@@ -101,7 +105,7 @@ def report_values(
                 if mode == "eval":
                     value = eval(content, namespace)
                 else:
-                    value = resolve(namespace, entry_point or "")(*content)
+                    value = resolve(namespace, entry_point or "")(*decode(content))
                 write(REPORT, b"%s%d=%s\n" % (mark, number, dumps(value)))
         except BaseException as error:
             write(REPORT, b"%s%d!%s\n" % (mark, number, kind_of_exception(error).encode()))

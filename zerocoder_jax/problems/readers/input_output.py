@@ -1,5 +1,6 @@
 """Tests written as parallel lists of inputs and outputs: APPS, LiveCodeBench."""
 
+from decimal import Decimal
 from typing import Any
 
 from zerocoder_jax.problems.problem import CallTest, StdioTest, Test
@@ -7,7 +8,7 @@ from zerocoder_jax.problems.records import Record
 
 
 class LongNumber(str):
-    """The digits of a whole number that is too long for Python to read (4300 digits)."""
+    """The digits of a whole number that is too long for ``int`` to read (4300 digits)."""
 
 
 def whole_number(digits: str) -> int | LongNumber:
@@ -23,8 +24,8 @@ def paired_tests(record: Record, fields: Any, name: str) -> tuple[Test, ...]:
 
     With ``fn_name`` an input is a list of arguments (APPS) or a text with one JSON argument per
     line (LiveCodeBench). Where every output is a list of one value, that value is meant: this is
-    how APPS wraps the results of its Codewars problems. Calls with a ``LongNumber`` in them are
-    left out: solutions run in a Python that can neither be given such a number nor print it.
+    how APPS wraps the results of its Codewars problems. A ``LongNumber`` stands as its digits in a
+    text and is a number like any other in a call.
     """
     inputs = fields.get("inputs") if isinstance(fields, dict) else None
     outputs = fields.get("outputs") if isinstance(fields, dict) else None
@@ -46,27 +47,29 @@ def paired_tests(record: Record, fields: Any, name: str) -> tuple[Test, ...]:
         outputs = [value[0] for value in outputs]
     return tuple(
         CallTest(tuple(given) if isinstance(given, list) else (given,), expected)
-        for given, expected in zip(inputs, outputs, strict=True)
-        if not _holds_long_number([given, expected])
+        for given, expected in zip(_numbers(inputs), _numbers(outputs), strict=True)
     )
 
 
-def _holds_long_number(value: Any) -> bool:
+def _numbers(value: Any) -> Any:
+    """``value`` with a number in the place of every ``LongNumber``."""
+    if isinstance(value, LongNumber):
+        return int(Decimal(value))  # the way round the limit of int, for data of our own choice
     if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return any(map(_holds_long_number, value))
-    return isinstance(value, LongNumber)
+        return {key: _numbers(item) for key, item in value.items()}
+    return [_numbers(item) for item in value] if isinstance(value, list) else value
 
 
 def line_test(record: Record, given: Any, expected: Any) -> CallTest:
     """A call written as text: one JSON argument per line, a JSON value expected."""
     if not isinstance(given, str) or not isinstance(expected, str):
         raise record.malformed("a functional test must have a text as input and as output")
-    arguments = [
-        record.decode(line, "an argument of a test") for line in given.split("\n") if line.strip()
-    ]
-    return CallTest(tuple(arguments), record.decode(expected, "a test's output"))
+
+    def value(text: str, name: str) -> Any:
+        return _numbers(record.decode(text, name, parse_int=whole_number))
+
+    arguments = [value(line, "an argument of a test") for line in given.split("\n") if line.strip()]
+    return CallTest(tuple(arguments), value(expected, "a test's output"))
 
 
 def _lines(value: Any) -> str:
