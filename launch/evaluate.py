@@ -36,8 +36,7 @@ def main() -> None:
     from zerocoder_jax.execution import open_pool
     from zerocoder_jax.parallel import make_mesh, start_hosts
     from zerocoder_jax.rollout import RolloutEngine
-    from zerocoder_jax.training.coevolution import sampling_settings
-    from zerocoder_jax.training.sampling import Sampler
+    from zerocoder_jax.training.sampling import Sampler, sampling_settings
 
     sources = arguments.benchmarks or config.evaluation.benchmarks
     benchmarks = read_benchmarks(

@@ -4,8 +4,11 @@ Real files lie outside the repository. A test that needs one is skipped, with th
 machine that does not have it and cannot make it.
 """
 
+import contextlib
 import os
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def repository() -> Path:
     """The root of the checkout that is under test."""
     return REPOSITORY
+
+
+@contextlib.contextmanager
+def _counted_compilations() -> Iterator[list[dict]]:
+    # Imported late: the environment above is read when JAX is imported.
+    import jax
+
+    compiled: list[dict] = []
+
+    def listen(event: str, _: float, **about: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(about)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture(scope="session")
+def counted_compilations() -> Callable[[], AbstractContextManager[list[dict]]]:
+    """``with counted_compilations() as compiled``: all that JAX compiles, whoever asks for it."""
+    return _counted_compilations
 
 
 @pytest.fixture(scope="session")

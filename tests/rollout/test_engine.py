@@ -1,6 +1,5 @@
 """The engine gives every sample what the policy alone would give it, whatever sits beside it."""
 
-import contextlib
 import dataclasses
 import functools
 import gc
@@ -295,23 +294,9 @@ def test_new_weights_change_the_replies():
     assert any(before[place].tokens.tolist() != after[place].tokens.tolist() for place in before)
 
 
-@contextlib.contextmanager
-def counted_compilations():
-    """Everything that JAX compiles for a device, whoever asks for it."""
-    names = []
-
-    def listen(event, _, **about):
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(about)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield names
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def test_twenty_steps_of_varying_prompts_and_lengths_compile_nothing_after_the_first():
+def test_twenty_steps_of_varying_prompts_and_lengths_compile_nothing_after_the_first(
+    counted_compilations,
+):
     made = RolloutEngine(
         policy(), SamplingSettings(max_new_tokens=10), dataclasses.replace(SHAPES, rows=6)
     )

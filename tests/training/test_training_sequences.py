@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from zerocoder_jax.problems import Problem
-from zerocoder_jax.training.coevolution import role_of_step, training_sequences
+from zerocoder_jax.training.assignment import training_sequences
+from zerocoder_jax.training.coevolution import role_of_step
 from zerocoder_jax.training.judging import Judged
 from zerocoder_jax.training.sampling import CODER, TESTER, ProblemSamples, Sample
 
@@ -28,7 +29,9 @@ def rewarded(number: int, rewards: list[float], mask: list[bool] | None = None) 
 
 def sequences(judged, role=CODER, **changes) -> list[tuple[list[int], int, float]]:
     grpo = SimpleNamespace(**({"normalize_std": False, "drop_equal_groups": False} | changes))
-    made = training_sequences(judged, role, SimpleNamespace(grpo=grpo))
+    # Tests are sampled more often than solutions: a narrower group counts for what it is.
+    rollout = SimpleNamespace(solutions=3, tests=5)
+    made = training_sequences(judged, role, SimpleNamespace(grpo=grpo, rollout=rollout))
     return [(one.prompt.tolist(), int(one.response[0]), one.advantage) for one in made]
 
 

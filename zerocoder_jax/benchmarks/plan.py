@@ -5,7 +5,6 @@ compiler, and the memory is what the compiler reports. The times are ``bounds``,
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -127,8 +126,8 @@ def plan_phases(
         "cache": tree_bytes(programs.abstract_cache()),
     }
     lowered: dict[str, Callable[[], Any]] = {
-        "update": functools.partial(_lower_accumulate, update),
-        "optimizer step": lambda: update.apply.lower(state, update.abstract_sums()[0]),
+        "update": lambda: update.lower("accumulate", update.shapes.lengths[-1]),
+        "optimizer step": lambda: update.lower("apply"),
         "decode": lambda: programs.lower("decode", config.rollout.rows),
         "prefill": lambda: programs.lower(
             "prefill", prompt_buckets(config.rollout.max_prompt_tokens - 1)[-1]
@@ -151,18 +150,6 @@ def _phase(name: str, holds: dict[str, int], lower: Callable[[], Any], budget: f
         lines = [line for line in str(error).splitlines() if line.strip()]
         return Phase(name, holds, refusal="the compiler: " + " ".join(lines[0].split())[:400])
     return Phase(name, holds | {"activations and other temporaries": temporaries})
-
-
-def _lower_accumulate(programs: UpdatePrograms) -> Any:
-    gradients, sums = programs.abstract_sums()
-    return programs.accumulate.lower(
-        programs.abstract_state().params,
-        programs.abstract_frozen() if programs.lora else None,
-        gradients,
-        sums,
-        programs.abstract_batch(programs.shapes.lengths[-1]),
-        programs.abstract_totals(),
-    )
 
 
 def _rollout_programs(config: Any, policy: PolicyConfig, mesh: Mesh) -> Programs:

@@ -1,29 +1,67 @@
 """Evaluation before, during and after a training run, and the summary of the run."""
 
+import functools
 import json
 import math
+import operator
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zerocoder_jax.atomic_write import write_atomically
-from zerocoder_jax.evaluation.benchmarks import read_benchmarks
-from zerocoder_jax.evaluation.measuring import EvaluationSettings, evaluate
+from zerocoder_jax.evaluation.benchmarks import Benchmark, read_benchmarks
+from zerocoder_jax.evaluation.measuring import EvaluationSettings, engine_demand, evaluate
 from zerocoder_jax.evaluation.results import ResultsFile
 from zerocoder_jax.evaluation.scores import MAIN_SCORES, benchmark_scores
 from zerocoder_jax.execution import Pool
 from zerocoder_jax.parallel.hosts import folder_of_host
 from zerocoder_jax.policy.loading import open_checkpoint
-from zerocoder_jax.rollout import RolloutEngine
-from zerocoder_jax.training.coevolution import Evaluate
+from zerocoder_jax.rollout import Demand, RolloutEngine
 from zerocoder_jax.training.sampling import Sampler
 
 
-def training_evaluation(config: Any, workdir: Path) -> Evaluate | None:
-    """What the training loop calls to measure its policy; None where nothing is to be measured.
+class TrainingEvaluation:
+    """What the training loop calls to measure its policy.
 
     Single results lie in ``WORKDIR/evaluation/step_000012/BENCHMARK.jsonl``; an evaluation that
     was interrupted goes on from there.
+    """
+
+    def __init__(self, config: Any, workdir: Path, benchmarks: Sequence[Benchmark]):
+        self._config = config
+        self._workdir = workdir
+        self._benchmarks = benchmarks
+        self._settings = EvaluationSettings(
+            max_new_tokens=config.evaluation.max_new_tokens,
+            mutant_limit=config.mutation.limit,
+            seed=config.seed,
+        )
+        self._tokenizer = open_checkpoint(config.policy.source).tokenizer()
+
+    def __call__(self, done: int, engine: RolloutEngine, pool: Pool) -> dict[str, float]:
+        """``evaluation/BENCHMARK/SCORE`` after ``done`` updates, and the seconds they took."""
+        start = time.perf_counter()
+        sampler = Sampler(engine, pool, self._tokenizer, self._config)
+        metrics: dict[str, float] = {}
+        for benchmark in self._benchmarks:
+            folder = folder_of_host(self._workdir) / "evaluation" / f"step_{done:06d}"
+            path = folder / f"{benchmark.name}.jsonl"
+            about = measurement(self._config, benchmark.source, self._settings)
+            with ResultsFile(path, about, restart=True) as file:
+                scores = benchmark_scores(evaluate(sampler, pool, benchmark, self._settings, file))
+            for name, score in scores.items():
+                metrics[f"evaluation/{benchmark.name}/{name}"] = score.value
+        return metrics | {"evaluation/seconds": time.perf_counter() - start}
+
+    def demand(self, sampler: Sampler) -> Demand:
+        """What the evaluations ask of the engine."""
+        demands = [engine_demand(sampler, one, self._settings) for one in self._benchmarks]
+        return functools.reduce(operator.or_, demands)
+
+
+def training_evaluation(config: Any, workdir: Path) -> TrainingEvaluation | None:
+    """The evaluation that a config asks for; None where nothing is to be measured.
 
     Raises:
       UserError: a benchmark in ``config.evaluation.benchmarks`` that cannot be read.
@@ -33,31 +71,7 @@ def training_evaluation(config: Any, workdir: Path) -> Evaluate | None:
         limit=config.evaluation.limit,
         skip_malformed=config.problems.skip_malformed,
     )
-    if not benchmarks:
-        return None
-    settings = EvaluationSettings(
-        max_new_tokens=config.evaluation.max_new_tokens,
-        mutant_limit=config.mutation.limit,
-        seed=config.seed,
-    )
-
-    tokenizer = open_checkpoint(config.policy.source).tokenizer()
-
-    def run(done: int, engine: RolloutEngine, pool: Pool) -> dict[str, float]:
-        start = time.perf_counter()
-        sampler = Sampler(engine, pool, tokenizer, config)
-        metrics: dict[str, float] = {}
-        for benchmark in benchmarks:
-            folder = folder_of_host(workdir) / "evaluation" / f"step_{done:06d}"
-            path = folder / f"{benchmark.name}.jsonl"
-            about = measurement(config, benchmark.source, settings)
-            with ResultsFile(path, about, restart=True) as file:
-                scores = benchmark_scores(evaluate(sampler, pool, benchmark, settings, file))
-            for name, score in scores.items():
-                metrics[f"evaluation/{benchmark.name}/{name}"] = score.value
-        return metrics | {"evaluation/seconds": time.perf_counter() - start}
-
-    return run
+    return TrainingEvaluation(config, workdir, benchmarks) if benchmarks else None
 
 
 def measurement(config: Any, source: str, settings: EvaluationSettings) -> dict[str, Any]:

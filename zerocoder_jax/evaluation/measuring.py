@@ -24,7 +24,7 @@ from zerocoder_jax.evaluation.results import (
 )
 from zerocoder_jax.execution import MutationResult, Pool, Status
 from zerocoder_jax.problems import Problem
-from zerocoder_jax.rollout import SamplingSettings
+from zerocoder_jax.rollout import Demand, SamplingSettings
 from zerocoder_jax.training.records import test_record
 from zerocoder_jax.training.sampling import ProblemSamples, Sample, Sampler
 
@@ -68,6 +68,28 @@ def evaluate(
       sampler: over an engine with the policy's weights loaded.
       on_result: called with each problem as it is finished.
     """
+    for run, problems, counts, sampling in _passes(benchmark, settings):
+        todo = [problem for problem in problems if (run, problem.task_id) not in results.results]
+        for result in _measure(sampler, pool, todo, run, counts, sampling, settings):
+            results.append(result)
+            on_result(result)
+    return list(results.results.values())
+
+
+def engine_demand(sampler: Sampler, benchmark: Benchmark, settings: EvaluationSettings) -> Demand:
+    """What ``evaluate`` asks of the sampler's engine."""
+    demand = Demand(0, settings.max_new_tokens, frozenset())
+    for _, problems, counts, sampling in _passes(benchmark, settings):
+        demand |= sampler.demand(
+            problems, counts, at_once=len(problems), max_new_tokens=sampling.max_new_tokens
+        )
+    return demand
+
+
+def _passes(
+    benchmark: Benchmark, settings: EvaluationSettings
+) -> list[tuple[str, list[Problem], tuple[int, int], SamplingSettings]]:
+    """Calls of the sampler: their name, problems, counts of solutions and tests, and sampling."""
     greedy = SamplingSettings(
         temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=settings.max_new_tokens
     )
@@ -77,12 +99,7 @@ def evaluate(
     passes = [(GREEDY, with_reference, (1, 1), greedy), (GREEDY, without, (1, 0), greedy)]
     if settings.samples > 1:
         passes.append((SAMPLED, list(benchmark.problems), (settings.samples, 0), drawn))
-    for run, problems, counts, sampling in passes:
-        todo = [problem for problem in problems if (run, problem.task_id) not in results.results]
-        for result in _measure(sampler, pool, todo, run, counts, sampling, settings):
-            results.append(result)
-            on_result(result)
-    return list(results.results.values())
+    return passes
 
 
 def _measure(

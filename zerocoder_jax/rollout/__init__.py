@@ -4,6 +4,7 @@ Knows tokens, weights and devices; nothing of problems, roles or rewards. A repl
 it is finished. Start reading at ``engine``; ``decode`` is the loop on the device.
 """
 
+from zerocoder_jax.rollout.demand import Demand
 from zerocoder_jax.rollout.engine import EngineSettings, RolloutEngine
 from zerocoder_jax.rollout.keys import sample_key
 from zerocoder_jax.rollout.replies import Rollout
@@ -11,6 +12,7 @@ from zerocoder_jax.rollout.sampling import SamplingSettings
 from zerocoder_jax.rollout.statistics import RolloutStatistics
 
 __all__ = [
+    "Demand",
     "EngineSettings",
     "Rollout",
     "RolloutEngine",

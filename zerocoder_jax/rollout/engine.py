@@ -26,6 +26,7 @@ from jax.sharding import PartitionSpec as P
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.policy import Params, Policy
 from zerocoder_jax.rollout.decode import Window
+from zerocoder_jax.rollout.demand import Demand
 from zerocoder_jax.rollout.programs import Programs, prompt_buckets, prompts_per_prefill
 from zerocoder_jax.rollout.replies import Replies, Rollout, Samples
 from zerocoder_jax.rollout.sampling import SamplingSettings
@@ -108,7 +109,8 @@ class RolloutEngine:
         # None while released; device calls replace the cache, which they donate.
         self._weights: Any = None
         self._cache: Any = None
-        self._generated_before = False
+        # From here on a compilation is one too many.
+        self._warm = False
         # Of the call that is running, or ran last.
         self.statistics = RolloutStatistics()
 
@@ -128,18 +130,23 @@ class RolloutEngine:
         ]
         self._weights = jax.tree.map(self._local, weights)
 
-    def warm_up(self, samples: int | None = None) -> None:
+    def warm_up(self, demand: Demand | None = None) -> None:
         """Compile every program that a call can need, so that none of them waits for a compiler.
 
         Without it, programs are compiled when they are first needed; which batch sizes that are
         depends on the lengths of the replies, so a later call may still meet a new one.
 
         Args:
-            samples: of the largest call; default: as many as fill all rows.
+            demand: the calls to come; default: all rows filled, with prompts of every length.
         """
-        samples = self._max_rows * self._devices if samples is None else samples
-        programs = self._prepare(self._settings.max_new_tokens, samples)
-        programs.warm_up(batch_sizes(self._rows), prompt_buckets(self._max_prompt - 1))
+        every_length = frozenset(range(self._max_prompt + 1))
+        samples, new_tokens = self._max_rows * self._devices, self._settings.max_new_tokens
+        demand = demand or Demand(samples, new_tokens, every_length)
+        programs = self._prepare(demand.max_new_tokens, demand.samples)
+        fed = [length - 1 for length in demand.prompt_lengths & every_length if length > 1]
+        buckets = {prompt_buckets(length)[-1] for length in fed}
+        programs.warm_up(batch_sizes(self._rows), sorted(buckets))
+        self._warm = True
 
     @functools.cached_property
     def _lay_out(self) -> tuple[Any, Any]:
@@ -249,9 +256,9 @@ class RolloutEngine:
                 raise RuntimeError("generate was called again before these replies were taken")
             began = time.perf_counter()
             finished = self._harvest(window, schedule, replies, samples, statistics)
-        if self._generated_before:
+        if self._warm:
             statistics.recompilations = len(programs) - compiled_before
-        self._generated_before = True
+        self._warm = True
         statistics.programs = len(programs)
         statistics.compile_seconds = programs.seconds - seconds_before
         statistics.seconds += time.perf_counter() - began

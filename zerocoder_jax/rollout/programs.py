@@ -5,10 +5,7 @@ seconds they cost are measured, and a recompilation is a line in the statistics.
 """
 
 import functools
-import os
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import jax
@@ -16,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from zerocoder_jax.parallel.program_table import ProgramTable
 from zerocoder_jax.policy import PolicyConfig
 from zerocoder_jax.policy.attention import AttentionName
 from zerocoder_jax.rollout.attention import Tile, attention_for, tile_read
@@ -66,7 +64,6 @@ class Programs:
         quantized: bool = False,
     ):
         self.mesh = mesh
-        self.seconds = 0.0
         self._config = config
         self._rows, self._slots, self._window = rows, slots, window
         self._devices = mesh.shape["rows"]
@@ -92,10 +89,15 @@ class Programs:
         self._prefill_prompts: Any = functools.partial(
             prefill, attention=prompt_attention, **shared
         )
-        self._compiled: dict[tuple[str, int], Any] = {}
+        self._table = ProgramTable(self.lower)
 
     def __len__(self) -> int:
-        return len(self._compiled)
+        return len(self._table)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on compiling so far."""
+        return self._table.seconds
 
     def tile_read(self, batch: int) -> Tile:
         """What attention reads at once, for a batch of so many rows on each device."""
@@ -110,29 +112,24 @@ class Programs:
     ) -> tuple[Cache, Window]:
         """``decode.decode_window`` of ``[devices * R]`` rows; clock and least_live [devices]."""
         size = rows.token.shape[0] // self._devices
-        return self._program("decode", size)(weights, cache, rows, clock, least_live)
+        return self._table["decode", size](weights, cache, rows, clock, least_live)
 
     def prefill(
         self, weights: DecodeWeights, cache: Cache, tokens: Any, rows: Any, starts: Any, count: Any
     ) -> Cache:
         """``prefill.prefill`` of ``[devices * N, T]`` tokens; count [devices]."""
-        program = self._program("prefill", tokens.shape[1])
+        program = self._table["prefill", tokens.shape[1]]
         return program(weights, cache, tokens, rows, starts, count)
 
     def copy_rows(self, cache: Cache, sources: Any, targets: Any, turns: Any, count: Any) -> Cache:
         """``cache.copy_rows`` of ``[devices * M]`` copies; count [devices]."""
-        return self._program("copy_rows", self._rows)(cache, sources, targets, turns, count)
+        return self._table["copy_rows", self._rows](cache, sources, targets, turns, count)
 
-    def warm_up(self, batch_sizes: Sequence[int], buckets: Sequence[int]) -> None:
+    def warm_up(self, batch_sizes: Sequence[int], buckets: Iterable[int]) -> None:
         """Compile all that is missing, side by side."""
         wanted = [("decode", size) for size in batch_sizes]
         wanted += [("prefill", bucket) for bucket in buckets] + [("copy_rows", self._rows)]
-        missing = [key for key in wanted if key not in self._compiled]
-        began = time.perf_counter()
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-            compiled = list(threads.map(lambda key: self._compile(*key), missing))
-        self._compiled.update(zip(missing, compiled))
-        self.seconds += time.perf_counter() - began
+        self._table.compile(wanted)
 
     def empty_cache(self) -> Cache:
         """Zeros on every device."""
@@ -148,17 +145,6 @@ class Programs:
         )
 
     # ---- compiling -----------------------------------------------------------------------------
-
-    def _program(self, kind: str, size: int) -> Any:
-        key = (kind, size)
-        if key not in self._compiled:
-            began = time.perf_counter()
-            self._compiled[key] = self._compile(kind, size)
-            self.seconds += time.perf_counter() - began
-        return self._compiled[key]
-
-    def _compile(self, kind: str, size: int) -> Any:
-        return self.lower(kind, size).compile()
 
     def lower(self, kind: str, size: int) -> Any:
         """The program before compilation, for this mesh, which may be of devices not here."""

@@ -23,7 +23,8 @@ class RolloutStatistics:
         seconds: spent in here, compilation included, the consumer of the replies not.
         compile_seconds: of them.
         programs: compiled in the engine's life.
-        recompilations: programs compiled in this call, if it was not the engine's first.
+        recompilations: programs compiled in this call, if the engine was warm: after ``warm_up``,
+            or after its first call.
     """
 
     tokens: int = 0

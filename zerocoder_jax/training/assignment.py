@@ -1,6 +1,7 @@
-"""Which reward each sample gets: the consensus's, a label's, or a baseline's.
+"""Which reward each sample gets, the consensus's, a label's or a baseline's, and which advantage.
 
-The formulas are in ``rewards.py``; here is who they are applied to and with which evidence.
+The formulas are in ``rewards.py`` and ``grpo.py``; here is who they are applied to and with which
+evidence.
 """
 
 import dataclasses
@@ -8,9 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from zerocoder_jax.execution import MutationResult, Pool, Status
+from zerocoder_jax.training.batches import TrainingSequence
+from zerocoder_jax.training.grpo import group_advantages, informative_groups
 from zerocoder_jax.training.judging import Judged
 from zerocoder_jax.training.problem_order import problem_number
 from zerocoder_jax.training.rewards import (
@@ -146,3 +150,34 @@ def _reward_tests_of(one: Judged, reward: Any, weight: float) -> None:
     if one.reward_mask is None:
         # What the verifier could not judge has no reward; an unparsable test has its penalty.
         one.reward_mask = one.test_mask | ~parsed
+
+
+def training_sequences(judged: Sequence[Judged], role: int, config: Any) -> list[TrainingSequence]:
+    """The samples of the role in turn with their advantages, one group a problem."""
+    groups = [one for one in judged if one.rewards is not None]
+    if not groups:
+        return []
+    # Wide enough for either role, so that the other one's turn compiles nothing.
+    shape = (len(groups), max(config.rollout.solutions, config.rollout.tests))
+    rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)  # [G, N] both
+    for g, one in enumerate(groups):
+        assert one.rewards is not None
+        rewards[g, : len(one.rewards)] = one.rewards
+        mask[g, : len(one.rewards)] = one.reward_mask
+    groups_of_samples = jnp.asarray(rewards), jnp.asarray(mask)
+    advantages = np.asarray(
+        group_advantages(*groups_of_samples, normalize_std=config.grpo.normalize_std)
+    )
+    if config.grpo.drop_equal_groups:
+        mask = mask & np.asarray(informative_groups(*groups_of_samples))[:, None]
+    return [
+        TrainingSequence(
+            prompt=np.asarray(one.samples.prompts[role], np.int32),
+            response=sample.tokens,
+            advantage=float(advantages[g, n]),
+            rollout_log_probs=sample.log_probs,
+        )
+        for g, one in enumerate(groups)
+        for n, sample in enumerate(one.samples.of_role(role))
+        if mask[g, n]
+    ]

@@ -10,23 +10,26 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from zerocoder_jax.command_line import write_config_json
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Pool, open_pool
 from zerocoder_jax.parallel import make_mesh
-from zerocoder_jax.parallel.hosts import exchange, folder_of_host
+from zerocoder_jax.parallel.hosts import exchange, folder_of_host, own_share
 from zerocoder_jax.policy import load_policy
 from zerocoder_jax.problems import Problem, Test, without_labels
-from zerocoder_jax.rollout import RolloutEngine, SamplingSettings
-from zerocoder_jax.training.assignment import reward_solutions, reward_tests
+from zerocoder_jax.rollout import Demand, RolloutEngine
+from zerocoder_jax.training.assignment import (
+    reward_solutions,
+    reward_tests,
+    training_sequences,
+)
 from zerocoder_jax.training.checkpoints import Checkpoints
-from zerocoder_jax.training.grpo import group_advantages, informative_groups
+from zerocoder_jax.training.compilation import compile_ahead
 from zerocoder_jax.training.judging import Judged, calibrate, judge
 from zerocoder_jax.training.memory import memory_metrics, return_freed_memory
 from zerocoder_jax.training.metrics import MetricWriters, Progress
@@ -57,13 +60,20 @@ from zerocoder_jax.training.sampling import (
     ProblemSamples,
     Sampler,
     fixed_test,
+    sampling_settings,
     seconds_in_execution,
 )
-from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence, TrainState
+from zerocoder_jax.training.update import PolicyUpdate, TrainState
 
-# Called with the number of updates done, the engine with the policy's weights in it, and the
-# execution pool; returns "evaluation/..." metrics.
-Evaluate = Callable[[int, RolloutEngine, Pool], dict[str, float]]
+
+class Evaluate(Protocol):
+    """Measures the policy during a run."""
+
+    def __call__(self, done: int, engine: RolloutEngine, pool: Pool) -> dict[str, float]:
+        """``evaluation/...`` metrics after ``done`` updates of the policy loaded in the engine."""
+
+    def demand(self, sampler: Sampler) -> Demand:
+        """What it will ask of the engine."""
 
 
 def role_of_step(step: int, method: str) -> int:
@@ -185,6 +195,7 @@ class CoEvolution:
                 max_new_tokens=config.rollout.max_new_tokens,
                 may_write=first == 0,
             )
+        compilation = self._compile(progress) if first < config.steps else 0.0
         # An evaluation belongs to the line of the step that starts from the evaluated policy; the
         # last one, which no step starts from, has a line of its own.
         evaluation = self._evaluation(first, progress)
@@ -197,6 +208,9 @@ class CoEvolution:
                 raise Interrupted(
                     f"stopped by SIGTERM before step {step} was done; the same command goes on"
                 ) from stop
+            if step == first:
+                metrics["seconds/compilation"] = compilation
+                metrics["seconds/total"] += compilation
             writers.write(step, evaluation | metrics)
             evaluation = self._evaluation(step + 1, progress)
             if (step + 1) % config.checkpoint.every == 0 or step + 1 == config.steps:
@@ -205,6 +219,20 @@ class CoEvolution:
             self._after_step(step)
         if evaluation:
             writers.write(config.steps, evaluation)
+
+    def _compile(self, progress: Progress) -> float:
+        """Compile what any step of this run can need; the seconds of the slowest host."""
+        progress.phase("compilation")
+        config = self._config
+        drawn = own_share(range(config.problems.per_step))
+        steps = self._sampler.demand(
+            [*self._calibration, *self._problems],
+            self._counts,
+            at_once=len(drawn) + len(own_share(self._calibration)),
+            max_new_tokens=config.rollout.max_new_tokens,
+        )
+        evaluation = self._evaluate.demand(self._sampler) if self._evaluate else None
+        return max(exchange(compile_ahead(self._engine, self._update, steps, evaluation)))
 
     def _save(self, checkpoints: Checkpoints, done: int, metrics: dict[str, float]) -> None:
         beta0, alpha_xy = self._hyperparameters
@@ -296,17 +324,20 @@ class CoEvolution:
         names = {"role": ROLES[role], "isolation": self._pool.isolation}
         return names | {"total_steps": config.steps} | metrics
 
+    @property
+    def _counts(self) -> tuple[int, int]:
+        """Solutions and tests that a step samples for each problem."""
+        rollout = self._config.rollout
+        return (rollout.solutions, 0 if self._offline_tests is not None else rollout.tests)
+
     def _roll_out(self, problems: Sequence[Problem], step: int) -> list[Execution]:
         """Sample every problem and queue its runs; executions come in the problems' order."""
         config = self._config
-        counts = (config.rollout.solutions, config.rollout.tests)
-        if self._offline_tests is not None:
-            counts = (config.rollout.solutions, 0)
         calibration = {problem.task_id for problem in self._calibration}
         executions: dict[str, Execution] = {}
         self._load_engine()
         try:
-            for samples in self._sampler.replies(problems, counts, step=step):
+            for samples in self._sampler.replies(problems, self._counts, step=step):
                 task_id = samples.problem.task_id
                 if self._offline_tests is not None:
                     samples.tests = [fixed_test(test) for test in self._offline_tests[task_id]]
@@ -368,42 +399,3 @@ class CoEvolution:
         finally:
             self._engine.release()
             return_freed_memory()
-
-
-def own_share(items: Sequence[Any]) -> list[Any]:
-    """This host's part of the items: every n-th, so that shares differ by one at most."""
-    return list(items[jax.process_index() :: jax.process_count()])
-
-
-def sampling_settings(rollout: Any) -> SamplingSettings:
-    """How training samples, from ``config.rollout``."""
-    return SamplingSettings(
-        temperature=rollout.temperature,
-        top_p=rollout.top_p,
-        top_k=rollout.top_k,
-        max_new_tokens=rollout.max_new_tokens,
-    )
-
-
-def training_sequences(judged: Sequence[Judged], role: int, config: Any) -> list[TrainingSequence]:
-    """The samples of the role in turn with their advantages, one group a problem."""
-    groups = [one for one in judged if one.rewards is not None]
-    if not groups:
-        return []
-    rewards = jnp.asarray(np.stack([np.asarray(one.rewards) for one in groups]))  # [G, N]
-    mask = jnp.asarray(np.stack([np.asarray(one.reward_mask) for one in groups]))  # [G, N]
-    advantages = group_advantages(rewards, mask, normalize_std=config.grpo.normalize_std)
-    if config.grpo.drop_equal_groups:
-        mask = mask & informative_groups(rewards, mask)[:, None]
-    advantages, mask = jax.device_get((advantages, mask))
-    return [
-        TrainingSequence(
-            prompt=np.asarray(one.samples.prompts[role], np.int32),
-            response=sample.tokens,
-            advantage=float(advantages[g, n]),
-            rollout_log_probs=sample.log_probs,
-        )
-        for g, one in enumerate(groups)
-        for n, sample in enumerate(one.samples.of_role(role))
-        if mask[g, n]
-    ]

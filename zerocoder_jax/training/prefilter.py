@@ -21,7 +21,12 @@ from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Status
 from zerocoder_jax.problems import Problem, without_labels
 from zerocoder_jax.selection import matrix_rank
-from zerocoder_jax.training.sampling import Execution, ProblemSamples, Sampler
+from zerocoder_jax.training.sampling import (
+    Execution,
+    ProblemSamples,
+    Sampler,
+    sampling_settings,
+)
 
 FILE_NAME = "prefilter.jsonl"
 DELTAS = (0, 1, 2, 3)
@@ -216,7 +221,6 @@ def make_prefilter_with_initial_policy(
     from zerocoder_jax.parallel import make_mesh
     from zerocoder_jax.policy import load_policy
     from zerocoder_jax.rollout import RolloutEngine
-    from zerocoder_jax.training.coevolution import sampling_settings
 
     mesh = make_mesh(config.mesh)
     policy = load_policy(config.policy.source, dtype="float32", mesh=mesh)

@@ -25,11 +25,21 @@ from zerocoder_jax.problems import (
     parse_test,
     tester_prompt,
 )
-from zerocoder_jax.rollout import Rollout, RolloutEngine, SamplingSettings, sample_key
+from zerocoder_jax.rollout import Demand, Rollout, RolloutEngine, SamplingSettings, sample_key
 from zerocoder_jax.training.problem_order import problem_number
 
 CODER, TESTER = 0, 1
 ROLES = ("coder", "tester")
+
+
+def sampling_settings(rollout: Any) -> SamplingSettings:
+    """How training samples, from ``config.rollout``."""
+    return SamplingSettings(
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+        max_new_tokens=rollout.max_new_tokens,
+    )
 
 
 @dataclass
@@ -145,6 +155,19 @@ class Sampler:
                 f" {ROLES[role]}'s of problem {task_id} with {longest}: raise the field, or leave"
                 " these problems out"
             )
+
+    def demand(
+        self,
+        problems: Sequence[Problem],
+        counts: tuple[int, int],
+        *,
+        at_once: int,
+        max_new_tokens: int,
+    ) -> Demand:
+        """What calls of ``replies`` with ``at_once`` of these problems ask of the engine."""
+        roles = [role for role in (CODER, TESTER) if counts[role]]
+        lengths = {len(self.prompt(problem, role)[0]) for problem in problems for role in roles}
+        return Demand(at_once * sum(counts), max_new_tokens, frozenset(lengths))
 
     def replies(
         self,

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from zerocoder_jax.parallel.hosts import exchange
+from zerocoder_jax.parallel.program_table import ProgramTable
 from zerocoder_jax.policy import Policy
 from zerocoder_jax.policy.lora import init_lora, merge_lora
 from zerocoder_jax.training.batches import (
@@ -40,6 +41,7 @@ class PolicyUpdate:
 
     def __init__(self, policy: Policy, config: Any, mesh: Mesh):
         self.programs = UpdatePrograms(policy.config, config, mesh)
+        self._table = ProgramTable(self.programs.lower)
         self._config = config
         lora = self.programs.lora
         self._merge = jax.jit(
@@ -76,6 +78,26 @@ class PolicyUpdate:
             step=jax.device_put(jnp.zeros((), jnp.int32), programs.whole),
         )
 
+    def warm_up(self, shortest: int, longest: int) -> None:
+        """Compile every program that a step can need, side by side.
+
+        Without it, programs are compiled when they are first needed; which padded lengths that are
+        depends on what is sampled, so a later step may still meet a new one.
+
+        Args:
+            shortest, longest: tokens of a sequence, prompt and response together.
+        """
+        shapes, kinds = self.programs.shapes, ["accumulate"]
+        if self.programs.wants_reference:
+            kinds.append("score_reference")
+        if updates_per_step(self._config) > 1:
+            kinds.append("score_policy")
+        least, most = shapes.length(shortest), shapes.length(longest)
+        lengths = [length for length in shapes.lengths if least <= length <= most]
+        # The dearest first, so that none of them is left for the end.
+        by_length = [(kind, length) for length in reversed(lengths) for kind in kinds]
+        self._table.compile([*by_length, ("apply", 0), ("zeros", 0)])
+
     def policy_params(self, state: TrainState) -> Any:
         """The policy's weights as the rollout loads them; adapters are merged into a copy."""
         if self.programs.lora is None:
@@ -95,7 +117,7 @@ class PolicyUpdate:
         Returns:
             The new state and ``policy/...`` metrics: means over response tokens, and the loss.
         """
-        before = self._compiled_programs()
+        before = len(self._table)
         sequences = [one for share in exchange(list(sequences)) for one in share]
         metrics: list[dict[str, float]] = []
         if sequences:
@@ -109,24 +131,24 @@ class PolicyUpdate:
         return state, {
             **{name: float(np.mean([m[name] for m in metrics])) for name in (metrics or [{}])[0]},
             "policy/tokens": float(sum(one.length for one in sequences)),
-            "policy/recompilations": float(self._compiled_programs() - before),
+            "policy/recompilations": float(len(self._table) - before),
         }
 
     def _one_update(
         self, state: TrainState, sequences: Sequence[TrainingSequence]
     ) -> tuple[TrainState, dict[str, float]]:
-        programs = self.programs
         totals = {
             "tokens": np.float32(sum(len(one.response) for one in sequences)),
             "sequences": np.float32(len(sequences)),
         }
-        base = self._frozen if programs.lora else None
-        gradients, sums = programs.zeros()
-        for _, batch in micro_batches(self._contributing(sequences), programs.shapes):
-            gradients, sums = programs.accumulate(
+        base = self._frozen if self.programs.lora else None
+        gradients, sums = self._table["zeros", 0]()
+        for _, batch in micro_batches(self._contributing(sequences), self.programs.shapes):
+            accumulate = self._table["accumulate", batch.tokens.shape[1]]
+            gradients, sums = accumulate(
                 state.params, base, gradients, sums, self._placed(batch), totals
             )
-        state, norm = programs.apply(state, gradients)
+        state, norm = self._table["apply", 0](state, gradients)
         del gradients
         return state, _metrics(jax.device_get(sums), float(norm))
 
@@ -143,25 +165,27 @@ class PolicyUpdate:
         """Add the log-probs that stay as they are while the step's updates change the policy."""
         fixed: dict[str, Any] = {}
         if self.programs.wants_reference:
-            fixed["reference_log_probs"] = self._log_probs(self._frozen, None, sequences)
+            fixed["reference_log_probs"] = self._log_probs(
+                "score_reference", self._frozen, None, sequences
+            )
         if updates_per_step(self._config) > 1:
             weights, adapters = (
                 (self._frozen, state.params) if self.programs.lora else (state.params, None)
             )
-            fixed["old_log_probs"] = self._log_probs(weights, adapters, sequences)
+            fixed["old_log_probs"] = self._log_probs("score_policy", weights, adapters, sequences)
         return [
             dataclasses.replace(one, **{name: values[i] for name, values in fixed.items()})
             for i, one in enumerate(sequences)
         ]
 
     def _log_probs(
-        self, weights: Any, adapters: Any, sequences: Sequence[TrainingSequence]
+        self, program: str, weights: Any, adapters: Any, sequences: Sequence[TrainingSequence]
     ) -> list[np.ndarray]:
         """Each response's log-probs, float32 [r], by the training graph."""
-        scored = [
-            (indices, self.programs.score(weights, adapters, self._placed(batch)))
-            for indices, batch in micro_batches(sequences, self.programs.shapes)
-        ]
+        scored = []
+        for indices, batch in micro_batches(sequences, self.programs.shapes):
+            score = self._table[program, batch.tokens.shape[1]]
+            scored.append((indices, score(weights, adapters, self._placed(batch))))
         result: list[np.ndarray] = [np.empty(0, np.float32)] * len(sequences)
         for indices, rows in scored:
             for index, row in zip(indices, np.asarray(rows)):
@@ -177,11 +201,6 @@ class PolicyUpdate:
             return jax.make_array_from_callback(array.shape, sharding, lambda at: array[at])
 
         return jax.tree.map(place, batch)
-
-    def _compiled_programs(self) -> int:
-        programs = self.programs
-        jitted: list[Any] = [programs.accumulate, programs.score, programs.apply, programs.zeros]
-        return sum(program._cache_size() for program in jitted)
 
 
 def _metrics(sums: dict[str, Any], norm: float) -> dict[str, float]:

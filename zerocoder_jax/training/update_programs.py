@@ -61,6 +61,9 @@ class TrainState:
 class UpdatePrograms:
     """The programs of one policy, config and mesh.
 
+    They are jitted here, for whoever wants to call or to look at them; ``PolicyUpdate`` runs what
+    ``lower`` gives, compiled.
+
     Attributes:
         accumulate: ``(params, base, gradients, sums, batch, totals) -> (gradients, sums)``;
             donates gradients and sums. ``base`` is what the adapters ``params`` belong to, and
@@ -169,6 +172,31 @@ class UpdatePrograms:
         """The counts that a loss is normalised by."""
         number = jax.ShapeDtypeStruct((), jnp.float32, sharding=self.whole)
         return {"tokens": number, "sequences": number}
+
+    def lower(self, kind: str, length: int = 0) -> Any:
+        """A program before its compilation, for this mesh, which may be of devices not here.
+
+        Args:
+            kind: "zeros", "apply", "accumulate"; "score_reference" and "score_policy" are ``score``
+                of the initial policy and of the one before a step's updates.
+            length: padded length of the micro-batch, for those that take one.
+        """
+        if kind == "zeros":
+            return self.zeros.lower()
+        state, frozen = self.abstract_state(), self.abstract_frozen()
+        gradients, sums = self.abstract_sums()
+        if kind == "apply":
+            return self.apply.lower(state, gradients)
+        batch = self.abstract_batch(length)
+        if kind == "accumulate":
+            base = frozen if self.lora else None
+            totals = self.abstract_totals()
+            return self.accumulate.lower(state.params, base, gradients, sums, batch, totals)
+        batch = dataclasses.replace(batch, old_log_probs=None, reference_log_probs=None)
+        if kind == "score_reference":
+            return self.score.lower(frozen, None, batch)
+        weights, adapters = (frozen, state.params) if self.lora else (state.params, None)
+        return self.score.lower(weights, adapters, batch)
 
     def batch_sharding(self, dimensions: int) -> NamedSharding:
         """Rows over the batch axes, everything else whole."""
