@@ -17,7 +17,7 @@ $(VENV)/.installed: requirements.txt setup.cfg
 	touch $@
 
 test: venv  ## every test that needs neither torch nor the accelerator compilers
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not parity and not compiled and not endurance"
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not parity and not compiled and not endurance"
 
 parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt

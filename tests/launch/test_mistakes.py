@@ -172,6 +172,8 @@ from zerocoder_jax.errors import run_command
 
 def main():
     threading.Thread(target=time.sleep, args=(600,)).start()  # nobody waits for it
+    # A shell starts what runs in its background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)
 
 run_command(main)

@@ -46,7 +46,7 @@ def compare(config, problems) -> np.ndarray:
         )
         for one in rollouts
     ]
-    trained = update._log_probs(policy.params, None, sequences)
+    trained = update._log_probs("score_policy", policy.params, None, sequences)
     assert sum(map(len, trained)) > 50 * len(problems)
     return np.concatenate([a - b.log_probs for a, b in zip(trained, rollouts)]).astype(np.float64)
 
