@@ -232,7 +232,10 @@ class CoEvolution:
             max_new_tokens=config.rollout.max_new_tokens,
         )
         evaluation = self._evaluate.demand(self._sampler) if self._evaluate else None
-        return max(exchange(compile_ahead(self._engine, self._update, steps, evaluation)))
+        seconds = compile_ahead(self._engine, self._update, steps, evaluation)
+        # Compilers leave much of it in the heaps of their threads.
+        return_freed_memory()
+        return max(exchange(seconds))
 
     def _save(self, checkpoints: Checkpoints, done: int, metrics: dict[str, float]) -> None:
         beta0, alpha_xy = self._hyperparameters

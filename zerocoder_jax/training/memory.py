@@ -12,8 +12,8 @@ import jax
 def memory_metrics() -> dict[str, float]:
     """The largest memory so far, in GB: of this process, and of its fullest accelerator."""
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in kB, macOS in bytes.
-    peaks = {"memory/peak_gb": largest / (1e9 if sys.platform == "darwin" else 1e6)}
+    # Linux counts in units of 1024 bytes, macOS in bytes.
+    peaks = {"memory/peak_gb": largest * (1 if sys.platform == "darwin" else 1024) / 1e9}
     statistics = [device.memory_stats() or {} for device in jax.local_devices()]
     if on_devices := [one["peak_bytes_in_use"] for one in statistics if "peak_bytes_in_use" in one]:
         peaks["memory/device_peak_gb"] = max(on_devices) / 1e9
