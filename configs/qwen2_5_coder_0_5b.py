@@ -31,7 +31,7 @@ def get_config(experiments: str = "b4_4_3") -> ConfigDict:
     config.rollout.dtype = "float32"
     config.training.length_buckets = (256, 384, 512, 768, 1024, 1280)
     # Weights, gradients and AdamW in float32 are most of a laptop's memory; the rest is kept small.
-    config.training.micro_batch_tokens = 768
+    config.training.micro_batch_tokens = 512
     config.training.remat = "minimal"
     config.training.log_prob_chunk = 256
     config.optimizer.first_moment_dtype = "bfloat16"
