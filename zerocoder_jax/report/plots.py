@@ -55,7 +55,7 @@ def _learning(run: RunDirectory) -> list[Plot]:
                 ("tester/mutation", "mutation score", "@third", "smooth"),
                 ("tester/weight", "weight of mutation", "@muted", "line", "dot"),
             ),
-            SHARE,
+            FROM_ZERO,
         ),
         Plot(
             "Passing",
