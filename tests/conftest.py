@@ -30,6 +30,7 @@ LONGEST_FIRST = (
     "training/test_resume.py",
     "training/test_learning.py",
     "training/test_two_hosts.py",
+    "training/test_compilation.py",
     "parallel/test_meshes_agree.py",
     "parallel/test_hosts.py",
     "policy/test_goldens.py",

@@ -37,6 +37,8 @@ REAL_PROMPTS = [
     "def fibonacci(n):\n    # continue this function",
 ]
 REAL_TOKENS = 64
+# Of generate. No stop tokens: after the end of a reply the continuation is as good a test.
+GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "eos_token_id": None, "pad_token_id": 0}
 
 
 def tiny_fields(name: str) -> dict[str, Any]:
@@ -137,15 +139,11 @@ def real_golden(file: Path) -> dict[str, np.ndarray]:
         )
         with torch.no_grad():
             logits = model(ids).logits[0, -1]
-            # No stop tokens: after the end of a reply the continuation is as good a test.
             tokens = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=REAL_TOKENS,
-                do_sample=False,
-                repetition_penalty=1.0,
-                eos_token_id=None,
-                pad_token_id=0,
+                **GREEDY,
             )[0]
         golden[f"{index}/prompt"] = ids[0].numpy().astype(np.int32)
         golden[f"{index}/reply"] = tokens[ids.shape[1] :].numpy().astype(np.int32)

@@ -271,7 +271,10 @@ def test_real_logits_differ_from_pytorchs_by_less_than_a_thousandth(
 
 @pytest.mark.real_weights
 def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
-    real_torch: tuple[Any, Any], real_policy: Policy, mbpp_prompts: list[list[int]]
+    real_torch: tuple[Any, Any],
+    real_policy: Policy,
+    mbpp_prompts: list[list[int]],
+    make_goldens: ModuleType,
 ) -> None:
     """20 MBPP prompts of unequal lengths, 128 tokens each, both by their own key-value caches."""
     import torch
@@ -290,10 +293,7 @@ def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
             torch.tensor(tokens),
             attention_mask=torch.tensor(mask),
             max_new_tokens=limit,
-            do_sample=False,
-            repetition_penalty=1.0,
-            eos_token_id=None,
-            pad_token_id=0,
+            **make_goldens.GREEDY,
             output_logits=True,
             return_dict_in_generate=True,
         )

@@ -97,8 +97,6 @@ def measure_all(chosen: list[Part], folder: Path, seconds: float) -> dict[str, A
         seconds: a part is ended after so many.
     """
     make_folder(folder, "--output")
-    # Otherwise a part, which has a session of its own, would outlive this command.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     file = folder / "results.jsonl"
     records = {}
     if file.exists():
@@ -149,7 +147,8 @@ def _run(part: Part, arguments: list[str], folder: Path, seconds: float) -> dict
                 os.killpg(process.pid, signal.SIGKILL)
 
     def stop(number: int, _: Any) -> None:
-        # An exception from here could arise between the part's start and the lines that end it.
+        # The part has a session of its own and would outlive this command. It is ended here: an
+        # exception could arise between its start and the lines below that end it.
         nonlocal stopped_by
         stopped_by = number
         end_part()

@@ -32,7 +32,7 @@ from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.policy import Policy, init_policy, save_policy, vocabulary_logits
 from zerocoder_jax.training.batches import MicroBatch
 from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence
-from zerocoder_jax.training.update_programs import UpdatePrograms
+from zerocoder_jax.training.update_programs import UpdatePrograms, log_prob_temperature
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,7 +205,7 @@ class _Materialised(UpdatePrograms):
         logits = vocabulary_logits(  # [B, T, V]
             weights,
             self._hidden(weights, adapters, batch),
-            temperature=self._config.rollout.temperature or 1.0,
+            temperature=log_prob_temperature(self._config),
         )
         log_softmax = jax.nn.log_softmax(logits)
         chosen = jnp.take_along_axis(log_softmax, batch.targets[..., None], axis=-1)[..., 0]
@@ -268,7 +268,7 @@ def _pytorch_seconds(
     )
     advantages = torch.tensor([one.advantage for one in sequences], device=device)
     rows = max(1, config.training.micro_batch_tokens // (prompt + response))
-    temperature = config.rollout.temperature or 1.0
+    temperature = log_prob_temperature(config)
     total = len(sequences) * response
     loss, seconds = float("nan"), []
     for round_number in range(arguments.update_rounds):

@@ -254,15 +254,15 @@ class UpdatePrograms:
     ) -> tuple[jax.Array, jax.Array]:
         """Log-probs and entropy [B, T] at response positions; 0 elsewhere.
 
-        At the temperature of sampling: the policy whose gradient is taken is the one that sampled
-        (but for top-p and top-k, whose cut has no gradient). Greedy samples have none of their own.
+        The policy whose gradient is taken is the one that sampled, but for top-p and top-k, whose
+        cut has no gradient.
         """
         return token_log_probs(
             weights,
             self._hidden(weights, adapters, batch),
             batch.targets,
             batch.response,
-            temperature=self._config.rollout.temperature or 1.0,
+            temperature=log_prob_temperature(self._config),
             chunk=self._config.training.log_prob_chunk,
             entropy_gradient=self._config.grpo.entropy_coefficient != 0,
             sharding=self._sharding,
@@ -342,6 +342,11 @@ def batch_shapes(config: Any, shards: int) -> BatchShapes:
         shards=shards,
         sequences=problems * max(rollout.solutions, rollout.tests),
     )
+
+
+def log_prob_temperature(config: Any) -> float:
+    """That of sampling; 1 for greedy samples, whose distribution has no gradient."""
+    return config.rollout.temperature or 1.0
 
 
 def updates_per_step(config: Any) -> int:
