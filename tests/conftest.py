@@ -33,6 +33,8 @@ LONGEST_FIRST = (
     "training/test_compilation.py",
     "parallel/test_meshes_agree.py",
     "parallel/test_hosts.py",
+    "training/test_update.py",
+    "rollout/test_engine.py",
     "policy/test_goldens.py",
 )
 
