@@ -21,11 +21,11 @@ test: venv  ## every test that needs neither torch nor the accelerator compilers
 
 parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
-	$(BIN)/python -m pytest -q -m parity
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m parity
 	$(BIN)/python -m pytest -q tests/execution/test_ray_pool.py
 
 compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled without the hardware and read
-	$(VENV)-plan/bin/python -m pytest -q -m compiled
+	$(VENV)-plan/bin/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m compiled
 
 $(VENV)-plan/.installed: requirements.txt requirements-plan.txt setup.cfg
 	$(PYTHON) -m venv $(VENV)-plan

@@ -43,6 +43,7 @@ def test_the_toy_policy_is_measured_and_measuring_again_changes_nothing(reposito
         "--samples=4",
         f"--output={tmp_path}",
         "--config.execution.workers=1",
+        "--config.rollout.rows=8",
     )
     first = evaluate(repository, *arguments)
     assert first.returncode == 0, first.stderr

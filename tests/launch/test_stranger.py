@@ -16,7 +16,8 @@ SMALL = (
     "--config.rollout.tests=2",
     "--config.rollout.max_new_tokens=16",
     "--config.rollout.max_prompt_tokens=256",
-    "--config.training.length_buckets=(128, 288)",
+    "--config.rollout.rows=4",
+    "--config.training.length_buckets=(288,)",
     "--config.evaluation.benchmarks=",
     "--config.execution.workers=2",
 )

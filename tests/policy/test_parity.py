@@ -1,7 +1,5 @@
 """Against PyTorch, live: models, exports, tokenizers and adapters. Run by `make parity`."""
 
-import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,14 +16,12 @@ from zerocoder_jax.policy import (
     Policy,
     forward,
     init_lora,
-    load_policy,
     save_lora,
     save_policy,
     vocabulary_logits,
 )
 from zerocoder_jax.policy.saving import tensor_of
 from zerocoder_jax.policy.weight_names import checkpoint_tensors
-from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSettings, sample_key
 
 pytestmark = pytest.mark.parity
 
@@ -204,119 +200,3 @@ def test_adapters_give_the_same_logits_in_peft(
     ours, _ = jax_results(policy, inputs, lora=lora, lora_scale=settings.scale)
     assert relative_error(ours, expected) < 1e-5
     assert relative_error(without, expected) > 0.1
-
-
-# ---- real weights -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def real_torch(real_weights: Path) -> tuple[Any, Any]:
-    """transformers' model and tokenizer of the real file, dequantized by transformers."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    location = {"pretrained_model_name_or_path": str(real_weights.parent)}
-    location["gguf_file"] = real_weights.name
-    model = AutoModelForCausalLM.from_pretrained(**location, dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(**location)
-
-
-@pytest.fixture(scope="module")
-def real_policy(real_weights: Path) -> Policy:
-    return load_policy(f"gguf:{real_weights}")
-
-
-@pytest.fixture(scope="module")
-def mbpp_prompts(
-    real_torch: tuple[Any, Any], real_policy: Policy, shared_data: Path
-) -> list[list[int]]:
-    """Twenty statements in the chat template, tokenized as transformers does."""
-    assert real_policy.tokenizer is not None
-    lines = (shared_data / "mbpp" / "mbpp.jsonl").read_text().splitlines()[600:620]
-    prompts = []
-    for line in lines:
-        messages = [{"role": "user", "content": json.loads(line)["text"]}]
-        prompts.append(list(real_policy.tokenizer.chat_tokens(messages)))
-        assert prompts[-1] == real_torch[1].apply_chat_template(
-            messages, add_generation_prompt=True, return_dict=False
-        )
-    return prompts
-
-
-@pytest.mark.real_weights
-def test_real_logits_differ_from_pytorchs_by_less_than_a_thousandth(
-    real_torch: tuple[Any, Any], real_policy: Policy, mbpp_prompts: list[list[int]]
-) -> None:
-    """On ten MBPP prompts, at every position."""
-    import torch
-
-    model, _ = real_torch
-    worst = 0.0
-    for prompt in mbpp_prompts[:10]:
-        length = len(prompt)
-        hidden = forward(
-            real_policy.graphdef,
-            real_policy.params,
-            jnp.asarray([prompt]),
-            jnp.arange(length)[None],
-            jnp.ones((1, length), bool),
-        )
-        found = np.asarray(vocabulary_logits(real_policy.params, hidden))
-        with torch.no_grad():
-            expected = model(torch.tensor([prompt])).logits.numpy()
-        worst = max(worst, float(np.abs(found - expected).max()))
-    print(f"largest logit difference {worst:.2e}")
-    assert worst < 1e-3
-
-
-@pytest.mark.real_weights
-def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
-    real_torch: tuple[Any, Any],
-    real_policy: Policy,
-    mbpp_prompts: list[list[int]],
-    make_goldens: ModuleType,
-) -> None:
-    """20 MBPP prompts of unequal lengths, 128 tokens each, both by their own key-value caches."""
-    import torch
-
-    model, _ = real_torch
-    count, limit = len(mbpp_prompts), 128
-    longest = max(len(prompt) for prompt in mbpp_prompts)
-    # transformers decodes them as one batch, padded on the left: one by one takes ten minutes.
-    tokens = np.zeros((count, longest), np.int64)
-    mask = np.zeros((count, longest), np.int64)
-    for row, prompt in enumerate(mbpp_prompts):
-        tokens[row, longest - len(prompt) :] = prompt
-        mask[row, longest - len(prompt) :] = 1
-    with torch.no_grad():
-        generated = model.generate(
-            torch.tensor(tokens),
-            attention_mask=torch.tensor(mask),
-            max_new_tokens=limit,
-            **make_goldens.GREEDY,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
-    expected = generated.sequences[:, longest:].numpy()
-    # Nothing stops a reply, so that each of the 128 tokens is compared.
-    endless = dataclasses.replace(real_policy, stop_token_ids=())
-    greedy = SamplingSettings(temperature=0.0, max_new_tokens=limit)
-    engine = RolloutEngine(
-        endless, greedy, EngineSettings(rows=count, window=16, max_prompt_tokens=longest)
-    )
-    engine.load(endless.params)
-    keys = np.array([sample_key(0, 0, index, 0, 0) for index in range(count)], np.uint32)
-    replies = {
-        rollout.prompt_index: rollout.tokens
-        for rollout in engine.generate(mbpp_prompts, [1] * count, keys)
-    }
-    top = torch.stack(generated.logits, dim=1).topk(2).values  # [20, 128, 2]
-    margins = (top[..., 0] - top[..., 1]).numpy()
-    print(f"smallest margin between the two most probable tokens {margins.min():.2e}")
-    for index in range(count):
-        assert len(replies[index]) == limit
-        differing = np.flatnonzero(replies[index] != expected[index])
-        assert not differing.size, (
-            f"MBPP prompt {index} differs at token {differing[0]}, where the two most probable "
-            f"tokens are {margins[index, differing[0]]:.2e} apart"
-        )

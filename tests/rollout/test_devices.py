@@ -19,7 +19,7 @@ from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSetting
 def sample(*shape, dtype="float32"):
     devices = np.array(jax.devices()[: np.prod(shape)]).reshape(shape)
     mesh = Mesh(devices, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-    settings = EngineSettings(rows=4, window=4, max_prompt_tokens=64, dtype=dtype)
+    settings = EngineSettings(rows=2, window=4, max_prompt_tokens=64, dtype=dtype)
     engine = RolloutEngine(policy(), SamplingSettings(1.0, 0.9, 0, 10), settings, mesh)
     engine.load(policy().params)
     prompts, counts = prompts_of([5, 40, 1, 64, 9]), [6, 9, 3, 8, 8]

@@ -215,7 +215,16 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_first_step(
     assert not (tmp_path / "rollouts").exists()
 
 
-@pytest.mark.parametrize("count", [5, 10, 20, 50, 100])
+@pytest.mark.parametrize("count", [10, 20, 50])
+def test_the_name_says_how_many_labelled_problems_dynamic_b4_has(
+    repository: Path, count: int
+) -> None:
+    config = load_config(f"{repository}/configs/toy.py:calibration_{count}", [])
+    assert config.selector.calibration.enabled
+    assert config.selector.calibration.problems == count
+
+
+@pytest.mark.parametrize("count", [5, 100])
 def test_dynamic_b4_calibrates_on_as_many_labelled_problems_as_its_name_says(
     repository: Path, tmp_path: Path, count: int
 ) -> None:

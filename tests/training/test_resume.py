@@ -31,6 +31,7 @@ SMALL = (
     "--config.rollout.max_new_tokens=32",
     "--config.rollout.rows=8",
     "--config.training.length_buckets=(112,)",
+    "--config.selector.calibration.problems=3",
     "--config.evaluation.benchmarks=",
     "--config.execution.workers=2",
     "--config.logging.report_every=0",

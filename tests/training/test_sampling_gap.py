@@ -62,6 +62,8 @@ def test_toy_policy(repository: Path, dtype: str, temperature: float, tolerance:
             f"--config.policy.compute_dtype={dtype}",
             f"--config.rollout.dtype={dtype}",
             f"--config.rollout.temperature={temperature}",
+            "--config.rollout.rows=16",
+            "--config.training.length_buckets=(112,)",
         ],
     )
     difference = compare(config, read_problems("toy:train", limit=8))

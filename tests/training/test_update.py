@@ -98,7 +98,7 @@ def plain_log_probs(policy, params, sequence):
 
 
 def test_one_update_is_adamw_on_the_plain_gradient():
-    config, batch = small_config(), sequences()
+    config, batch = small_config(), sequences(4)
     policy = init_policy(POLICY, jax.random.key(0), "float32")
     tokens = sum(len(one.response) for one in batch)
 
@@ -113,18 +113,18 @@ def test_one_update_is_adamw_on_the_plain_gradient():
             total += jnp.sum(-ratio * one.advantage + 0.1 * kl)
         return total / tokens
 
-    gradient = jax.jit(jax.grad(loss))(policy.params)
+    expected, gradient = jax.jit(jax.value_and_grad(loss))(policy.params)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(1e-2, b2=0.999, weight_decay=0.01)
     )
-    change, _ = optimizer.update(gradient, optimizer.init(policy.params), policy.params)
+    change, _ = jax.jit(optimizer.update)(gradient, optimizer.init(policy.params), policy.params)
 
     update, state = new_update(config)
     state, metrics = update(state, batch)
     assert metrics["policy/gradient_norm"] == pytest.approx(
         float(optax.tree.norm(gradient)), rel=1e-5
     )
-    assert metrics["policy/loss"] == pytest.approx(float(loss(policy.params)), abs=1e-6)
+    assert metrics["policy/loss"] == pytest.approx(float(expected), abs=1e-6)
     # Adam's first step is the gradient's sign, so only entries above rounding can be compared.
     for ours, before, step, slope in zip(
         *map(jax.tree.leaves, (state.params, policy.params, change, gradient))
@@ -144,7 +144,7 @@ def test_one_update_is_adamw_on_the_plain_gradient():
 )
 def test_the_second_of_two_epochs_follows_the_plain_loss_against_the_policy_that_sampled(changes):
     """Cut into micro-batches; the ratio is against the weights before the first epoch."""
-    config, batch = small_config(), sequences()
+    config, batch = small_config(), sequences(4)
     config.optimizer.epsilon = 1e-3
     config.grpo.update(changes)
     config.rollout.importance_cap = 1.5
@@ -152,7 +152,9 @@ def test_the_second_of_two_epochs_follows_the_plain_loss_against_the_policy_that
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(1e-2, b2=0.999, eps=1e-3, weight_decay=0.01)
     )
-    before = [plain_log_probs(policy, policy.params, one) for one in batch]
+    before = jax.jit(lambda params: [plain_log_probs(policy, params, one) for one in batch])(
+        policy.params
+    )
     tokens = sum(len(one.response) for one in batch)
 
     def loss(params):
@@ -182,12 +184,16 @@ def test_the_second_of_two_epochs_follows_the_plain_loss_against_the_policy_that
             }[changes.get("aggregation", "token_mean")]
         return total
 
+    @jax.jit
+    def plain_update(params, state):
+        value, gradient = jax.value_and_grad(loss)(params)
+        change, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, change), state, value
+
     params, state = policy.params, optimizer.init(policy.params)
     losses = []
     for _ in range(2):
-        value, gradient = jax.jit(jax.value_and_grad(loss))(params)
-        change, state = optimizer.update(gradient, state, params)
-        params = optax.apply_updates(params, change)
+        params, state, value = plain_update(params, state)
         losses.append(float(value))
 
     config.grpo.epochs = 2
