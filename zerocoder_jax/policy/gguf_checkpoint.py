@@ -7,7 +7,6 @@ embedding, because the two were quantized differently: what is computed is what 
 llama.cpp and transformers do.
 """
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ class GgufCheckpoint:
             key: field.contents() for key, field in self._reader.fields.items() if field.types
         }
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        self._latest: dict[str, np.ndarray] = {}
         self._config = self._read_config()
         self._gguf_names = {t.name: t.gguf_name for t in checkpoint_tensors(self._config)}
 
@@ -61,10 +61,15 @@ class GgufCheckpoint:
         # A copy: the caller may keep it after the file is gone.
         return np.array(self._dequantized(name)[index], dtype=np.float32)
 
-    # Shards of one tensor are asked for one after the other; blocks run along rows, so a tensor
-    # is dequantized whole, once, and kept until the next one is asked for.
-    @functools.lru_cache(maxsize=1)  # noqa: B019  (one tensor, gone with the next)
     def _dequantized(self, name: str) -> np.ndarray:
+        # Shards of one tensor are asked for one after the other; blocks run along rows, so a tensor
+        # is dequantized whole, once, and kept until the next one is asked for.
+        if name not in self._latest:
+            self._latest = {}  # Gone before the next one is made.
+            self._latest = {name: self._dequantize(name)}
+        return self._latest[name]
+
+    def _dequantize(self, name: str) -> np.ndarray:
         tensor = self._tensors[self._gguf_names[name]]
         try:
             values = gguf.dequantize(tensor.data, tensor.tensor_type)
