@@ -1,7 +1,9 @@
 """What is written is what is read, and what is malformed is refused by name."""
 
+import gc
 import json
 import struct
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.policy import Policy, load_policy, save_policy
+from zerocoder_jax.policy import Policy, PolicyConfig, init_policy, load_policy, save_policy
+from zerocoder_jax.policy.loading import open_checkpoint, read_params
 from zerocoder_jax.policy.saving import tensor_of
 from zerocoder_jax.policy.weight_names import checkpoint_tensors
 
@@ -260,7 +263,6 @@ def test_a_gguf_file_gives_the_policy_it_was_made_from(
 
 def test_quantized_tensors_are_dequantized(tiny_policy: TinyPolicy, tmp_path: Path) -> None:
     """Rows of 32 numbers are blocks of Q8_0: each is within half a step of its original."""
-    from zerocoder_jax.policy import PolicyConfig, init_policy
 
     config = PolicyConfig(
         vocab_size=53, hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4,
@@ -281,9 +283,6 @@ def test_quantized_tensors_are_dequantized(tiny_policy: TinyPolicy, tmp_path: Pa
 )
 def test_every_common_quantization_is_read(kind: str, tmp_path: Path) -> None:
     """Arbitrary blocks, with scales of one: what the file's own library makes of them is read."""
-    from zerocoder_jax.policy import PolicyConfig, init_policy
-    from zerocoder_jax.policy.loading import open_checkpoint, read_params
-
     config = PolicyConfig(
         vocab_size=53, hidden_size=256, intermediate_size=256, num_layers=2, num_heads=2,
         num_kv_heads=1, head_dim=256, qkv_bias=True,
@@ -307,6 +306,20 @@ def test_every_common_quantization_is_read(kind: str, tmp_path: Path) -> None:
             found = np.asarray(tensor_of(params, tensor))
             assert np.isfinite(found).all() and found.std() > 0
             np.testing.assert_array_equal(found, stored[tensor.gguf_name])
+
+
+def test_a_gguf_file_is_let_go_of_once_its_tensors_are_read(
+    tiny_policy: TinyPolicy, tmp_path: Path
+) -> None:
+    """Its map, a million slices of metadata and its last tensor would lie beside a whole run."""
+    path, policy = tmp_path / "model.gguf", tiny_policy("qwen2_tied")
+    write_gguf(path, policy)
+    checkpoint = open_checkpoint(f"gguf:{path}")
+    read_params(checkpoint, policy.config, "float32")
+    left = weakref.ref(checkpoint)
+    del checkpoint
+    gc.collect()
+    assert left() is None
 
 
 def test_a_truncated_gguf_names_the_tensor_it_ends_in(
