@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two test processes: one per core of the smallest machine we promise to run on.
 TEST_PROCESSES ?= 2
+# Whole files, in the order that tests/conftest.py gives them.
+IN_PROCESSES := -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: venv test parity compiled lint demo toy-study clean
@@ -17,15 +19,15 @@ $(VENV)/.installed: requirements.txt setup.cfg
 	touch $@
 
 test: venv  ## every test that needs neither torch nor the accelerator compilers
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not parity and not compiled and not endurance"
+	$(BIN)/python -m pytest $(IN_PROCESSES) -m "not parity and not compiled and not endurance"
 
 parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m parity
+	$(BIN)/python -m pytest $(IN_PROCESSES) -m parity
 	$(BIN)/python -m pytest -q tests/execution/test_ray_pool.py
 
 compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled without the hardware and read
-	$(VENV)-plan/bin/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m compiled
+	$(VENV)-plan/bin/python -m pytest $(IN_PROCESSES) -m compiled
 
 $(VENV)-plan/.installed: requirements.txt requirements-plan.txt setup.cfg
 	$(PYTHON) -m venv $(VENV)-plan

@@ -311,7 +311,7 @@ def test_every_common_quantization_is_read(kind: str, tmp_path: Path) -> None:
 def test_a_gguf_file_is_let_go_of_once_its_tensors_are_read(
     tiny_policy: TinyPolicy, tmp_path: Path
 ) -> None:
-    """Its map, a million slices of metadata and its last tensor would lie beside a whole run."""
+    """Its map, its metadata and its last tensor would lie beside a whole run."""
     path, policy = tmp_path / "model.gguf", tiny_policy("qwen2_tied")
     write_gguf(path, policy)
     checkpoint = open_checkpoint(f"gguf:{path}")

@@ -65,8 +65,8 @@ class GgufCheckpoint:
         # Shards of one tensor are asked for one after the other; blocks run along rows, so a tensor
         # is dequantized whole, once, and kept until the next one is asked for.
         if name not in self._latest:
-            self._latest = {}  # Gone before the next one is made.
-            self._latest = {name: self._dequantize(name)}
+            self._latest.clear()  # Before the next one is made.
+            self._latest[name] = self._dequantize(name)
         return self._latest[name]
 
     def _dequantize(self, name: str) -> np.ndarray:
@@ -158,8 +158,8 @@ class _CheckedReader(gguf.GGUFReader):
     """Names the tensor at which a truncated file ends; the library's error does not."""
 
     def _build_fields(self, offs: int, count: int) -> int:
-        # The same memory as a plain array: a memory map makes each of the million slices that a
-        # vocabulary is read by four times as dear.
+        # The same memory as a plain array: through a memory map the hundreds of thousands of slices
+        # that a vocabulary is read by take three times as long.
         self.data: Any = np.asarray(self.data)
         return super()._build_fields(offs, count)
 
