@@ -6,6 +6,12 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 2
 # Whole files, in the order that tests/conftest.py gives them.
 IN_PROCESSES := -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# Most tests compile many small programs and compute little in them: XLA's optimizer would take most
+# of their time, so it is off. It is on, as it is for users, in those marked "optimized", which
+# compute much or are about rounding, and in all of real weights. `make test UNOPTIMIZED=` leaves
+# it on everywhere.
+UNOPTIMIZED ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+WITHOUT_OPTIMIZER := XLA_FLAGS="$$XLA_FLAGS $(UNOPTIMIZED)"
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: venv test parity compiled lint demo toy-study clean
@@ -19,11 +25,15 @@ $(VENV)/.installed: requirements.txt setup.cfg
 	touch $@
 
 test: venv  ## every test that needs neither torch nor the accelerator compilers
-	$(BIN)/python -m pytest $(IN_PROCESSES) -m "not parity and not compiled and not endurance"
+	$(WITHOUT_OPTIMIZER) $(BIN)/python -m pytest $(IN_PROCESSES) \
+		-m "not (parity or compiled or endurance or optimized or real_weights)"
+	$(BIN)/python -m pytest $(IN_PROCESSES) \
+		-m "(optimized or real_weights) and not (parity or endurance)"
 
 parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
-	$(BIN)/python -m pytest $(IN_PROCESSES) -m parity
+	$(WITHOUT_OPTIMIZER) $(BIN)/python -m pytest $(IN_PROCESSES) -m "parity and not real_weights"
+	$(BIN)/python -m pytest -q -m "parity and real_weights"
 	$(BIN)/python -m pytest -q tests/execution/test_ray_pool.py
 
 compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled without the hardware and read

@@ -12,11 +12,14 @@ import pytest
 
 
 def start(repository, devices: int, *arguments: str) -> subprocess.Popen:
-    flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, str(repository / "tests/parallel/ten_steps.py"), *arguments],
         env=os.environ
-        | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository)},
+        | {
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(repository),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -94,7 +94,7 @@ def test_a_checkpoint_of_a_gigabyte_needs_one_tensor_beside_its_shards(tmp_path:
         environment = {
             "PATH": "/usr/bin:/bin",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+            "JAX_NUM_CPU_DEVICES": "4",
             # Return freed memory at once, so that what is measured is what is held.
             "MALLOC_TRIM_THRESHOLD_": "0",
             "MALLOC_MMAP_THRESHOLD_": "65536",

@@ -1,5 +1,6 @@
 """The programs of accelerators that are not here, compiled by the real compilers and read."""
 
+import functools
 import re
 
 import jax
@@ -25,7 +26,9 @@ SHAPES = {
 }
 
 
-def compiled(machine_name, config, kind, size, tensor=1):
+@functools.cache
+def compiled(machine_name, model, kind, size, tensor=1):
+    config = SHAPES[model]
     machine = parse_machine(machine_name)
     devices = np.array(compile_only_devices(machine)).reshape(-1, tensor)
     programs = Programs(
@@ -50,7 +53,7 @@ def cache_bytes(config):
 @pytest.mark.parametrize("machine_name", ["a100-80:1", "h100:1", "v5p:2x2x1"])
 def test_programs_fit_and_update_the_cache_in_place(machine_name, model, kind, size):
     config = SHAPES[model]
-    machine, program = compiled(machine_name, config, kind, size)
+    machine, program = compiled(machine_name, model, kind, size)
     memory = program.memory_analysis()
     # Every byte of the cache that comes in goes out in the same place.
     assert memory.alias_size_in_bytes >= 2 * config.num_layers * cache_bytes(config)
@@ -73,7 +76,7 @@ def test_programs_fit_and_update_the_cache_in_place(machine_name, model, kind, s
 @pytest.mark.parametrize("machine_name", ["a100-80:1", "h100:1"])
 def test_no_step_copies_a_cache_or_lays_weights_out_anew(machine_name, model):
     config = SHAPES[model]
-    _, program = compiled(machine_name, config, "decode", ROWS)
+    _, program = compiled(machine_name, model, "decode", ROWS)
     text = program.as_text()
     ring = f"bf16[{ROWS},{config.num_kv_heads},{SLOTS},{config.head_dim}]"
     written = [
@@ -98,8 +101,9 @@ def test_no_step_copies_a_cache_or_lays_weights_out_anew(machine_name, model):
 
 
 def test_tensor_parallel_rows_talk_only_in_sums_and_over_logits():
-    config = SHAPES["Qwen/Qwen2.5-Coder-7B-Instruct"]
-    _, program = compiled("h100:4", config, "decode", ROWS, tensor=4)
+    model = "Qwen/Qwen2.5-Coder-7B-Instruct"
+    config = SHAPES[model]
+    _, program = compiled("h100:4", model, "decode", ROWS, tensor=4)
     text = program.as_text()
     sums = re.findall(r"= \S+ all-reduce(?:-start)?\(", text)
     # The embedding is whole, so each layer has two sums: after attention and after the mlp.

@@ -42,7 +42,7 @@ print(json.dumps(samples))
 def samples():
     folder = Path(__file__).resolve().parent
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_NUM_CPU_DEVICES": "8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(folder), str(folder.parents[1])]),
     }

@@ -15,6 +15,8 @@ from zerocoder_jax.rollout import sampling
 from zerocoder_jax.rollout.keys import sample_key, token_uniforms
 from zerocoder_jax.rollout.sampling import SamplingSettings, sample_tokens
 
+pytestmark = pytest.mark.optimized
+
 DRAWS = 100_000
 
 

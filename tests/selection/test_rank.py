@@ -8,6 +8,8 @@ import pytest
 from zerocoder_jax.selection import matrix_rank
 from zerocoder_jax.selection.rank import primes_for
 
+pytestmark = pytest.mark.optimized
+
 # Rows as bit sets. The determinants are minus 65521 and minus 65519: full rank, yet singular modulo
 # the one or the other of the two primes.
 SINGULAR_MODULO_65521 = (

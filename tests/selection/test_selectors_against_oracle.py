@@ -18,6 +18,8 @@ from zerocoder_jax.selection import select
 from zerocoder_jax.selection.candidates import find_candidates
 from zerocoder_jax.selection.selectors import b4_scores, b4_tables
 
+pytestmark = pytest.mark.optimized
+
 # The grid's corners, the published pair, and numbers that are no integers.
 PRIORS = ((1e4, 1e3), (1e6, 1e4), (1.0, 1.0), (1e6, 1.0), (1.0, 1e4), (3.7, 0.25))
 PADDED = 16

@@ -178,7 +178,7 @@ def test_a_state_cut_in_eight_goes_on_in_other_pieces_and_in_one(tmp_path, repos
     """Weights, moments and counts: the third update is that of a run that never stopped."""
     done = subprocess.run(
         [sys.executable, "-c", ON_ANOTHER_MESH, str(tmp_path)],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         capture_output=True,
         text=True,
         cwd=repository,

@@ -16,6 +16,8 @@ from zerocoder_jax.evaluation import training_evaluation
 from zerocoder_jax.problems import read_problems
 from zerocoder_jax.training.coevolution import CoEvolution
 
+pytestmark = pytest.mark.optimized
+
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "toy.py"
 # Fewer rows than samples: they take turns, and half of the programs need no compiling.
 SHORTER = (

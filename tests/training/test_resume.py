@@ -162,7 +162,7 @@ def test_a_run_goes_on_with_another_mesh(
     wait_for_steps(process, moved, 2)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")
     finish(start(repository, moved, "--config.mesh.fsdp=2", "--config.mesh.data=2"))
     for ours, theirs in zip(outcome(moved), outcome(whole), strict=True):
         numbers = {name for name, value in theirs.items() if isinstance(value, float)}

@@ -17,6 +17,9 @@ from zerocoder_jax.problems import read_problems
 from zerocoder_jax.rollout import RolloutEngine, SamplingSettings, sample_key
 from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence
 
+# About rounding, which the optimizer changes.
+pytestmark = pytest.mark.optimized
+
 SAMPLES = 4
 
 
