@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from zerocoder_jax.errors import UserError
@@ -38,9 +39,9 @@ def make_mesh(mesh_config: Any, devices: Sequence[Any] | None = None) -> Mesh:
     """
     chosen = list(jax.devices() if devices is None else devices)
     shape = mesh_shape(mesh_config, len(chosen))
-    return jax.make_mesh(
-        shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=chosen
-    )
+    # An axis may take part of a slice's axis: pairs along the rows of 4x4 chips.
+    placed = mesh_utils.create_device_mesh(shape, chosen, allow_split_physical_axes=True)
+    return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
 def check_divisible(policy_config: Any, mesh: Mesh) -> None:
