@@ -33,6 +33,7 @@ test: venv  ## every test that needs neither torch nor the accelerator compilers
 parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	$(WITHOUT_OPTIMIZER) $(BIN)/python -m pytest $(IN_PROCESSES) -m "parity and not real_weights"
+# In one process: PyTorch and XLA take all cores each, and both tests share what was loaded.
 	$(BIN)/python -m pytest -q -m "parity and real_weights"
 	$(BIN)/python -m pytest -q tests/execution/test_ray_pool.py
 

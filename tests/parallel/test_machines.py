@@ -1,12 +1,9 @@
 """A machine's name says what it is made of, or why it cannot be."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.parallel import ACCELERATORS, compile_only_devices, make_mesh, parse_machine
+from zerocoder_jax.parallel import ACCELERATORS, compile_only_devices, parse_machine
 
 
 @pytest.mark.parametrize(
@@ -41,18 +38,6 @@ def test_the_compilers_know_every_kind_of_device(name):
     assert len(devices) == machine.num_devices
     assert {device.platform for device in devices} == {machine.accelerator.platform}
     assert len({device.process_index for device in devices}) == machine.hosts
-
-
-@pytest.mark.compiled
-@pytest.mark.parametrize("sizes", [(1, 16, 1), (1, 8, 2), (2, 4, 2), (1, 4, 4), (8, 2, 1)], ids=str)
-def test_on_a_slice_the_devices_that_talk_most_are_neighbours(sizes):
-    """Also where an axis of the mesh is shorter than the slice's sides."""
-    devices = compile_only_devices(parse_machine("v6e:4x4"))
-    mesh = make_mesh(SimpleNamespace(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]), devices)
-    assert mesh.devices.shape == sizes
-    assert set(mesh.devices.flat) == set(devices)
-    along_tensor = np.array([device.coords for device in mesh.devices.flat]).reshape(*sizes, -1)
-    assert (np.abs(np.diff(along_tensor, axis=2)).sum(axis=-1) == 1).all()
 
 
 @pytest.mark.compiled

@@ -3,11 +3,19 @@
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.parallel import check_divisible, make_mesh, partition_spec, shardings
+from zerocoder_jax.parallel import (
+    check_divisible,
+    compile_only_devices,
+    make_mesh,
+    parse_machine,
+    partition_spec,
+    shardings,
+)
 from zerocoder_jax.parallel.mesh import mesh_shape
 
 
@@ -40,6 +48,18 @@ def test_minus_one_takes_all_devices_that_remain(config, devices, shape):
 def test_a_mesh_that_does_not_fit_the_devices_is_refused(config, reason):
     with pytest.raises(UserError, match=reason):
         mesh_shape(config, 8)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("sizes", [(1, 16, 1), (1, 8, 2), (2, 4, 2), (1, 4, 4), (8, 2, 1)], ids=str)
+def test_on_a_slice_the_devices_that_talk_most_are_neighbours(sizes):
+    """Also where an axis of the mesh is shorter than the slice's sides."""
+    devices = compile_only_devices(parse_machine("v6e:4x4"))
+    mesh = make_mesh(axes(*sizes), devices)
+    assert mesh.devices.shape == sizes
+    assert set(mesh.devices.flat) == set(devices)
+    along_tensor = np.array([device.coords for device in mesh.devices.flat]).reshape(*sizes, -1)
+    assert (np.abs(np.diff(along_tensor, axis=2)).sum(axis=-1) == 1).all()
 
 
 def test_weights_are_cut_by_their_logical_axes():
