@@ -11,7 +11,7 @@ IN_PROCESSES := -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # compute much or are about rounding, and in all of real weights. `make test UNOPTIMIZED=` leaves
 # it on everywhere.
 UNOPTIMIZED ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-WITHOUT_OPTIMIZER := XLA_FLAGS="$$XLA_FLAGS $(UNOPTIMIZED)"
+WITHOUT_OPTIMIZER := XLA_FLAGS="$(strip $(XLA_FLAGS) $(UNOPTIMIZED))"
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: venv test parity compiled lint demo toy-study clean
