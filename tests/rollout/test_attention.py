@@ -124,7 +124,8 @@ def test_accounts_of_the_xla_way_are_what_it_reads(clock, rows, monkeypatch):
         return original(slot, clock, length, slots)
 
     monkeypatch.setattr(attention, "is_cached", spy)
-    decode_attention(query, keys, values, jnp.int32(clock), lengths).block_until_ready()
+    # Not by the jitted function, which may have been traced before.
+    decode_attention.__wrapped__(query, keys, values, jnp.int32(clock), lengths).block_until_ready()
     jax.effects_barrier()
     accounted = slots_read(clock, lengths[None], SLOTS, tile)
     assert sum(width * members for width, members in read) == accounted

@@ -8,6 +8,7 @@ cache and write them down before it used them.
 Shape letters: R rows, K key-value heads, G query heads that share one, h head size, S slots.
 """
 
+import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -30,6 +31,8 @@ TILE_BYTES = 1 << 20
 UNSEEN = -1e30
 
 
+# Jitted within the programs: the layers of one are alike, so Python traces one of them, not each.
+@functools.partial(jax.jit, static_argnames="implementation")
 def decode_attention(
     query: jax.Array,
     keys: jax.Array,

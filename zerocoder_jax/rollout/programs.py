@@ -1,7 +1,8 @@
 """The compiled programs of an engine: a small table, so that nothing is ever compiled unseen.
 
 Programs are compiled ahead of their use and refuse any other shapes. So their number is known, the
-seconds they cost are measured, and a recompilation is a line in the statistics.
+seconds they cost are measured, and a recompilation is a line in the statistics. Engines of the same
+settings have the same jitted functions, so that JAX compiles for the first of them only.
 """
 
 import functools
@@ -65,30 +66,13 @@ class Programs:
     ):
         self.mesh = mesh
         self._config = config
-        self._rows, self._slots, self._window = rows, slots, window
+        self._rows, self._slots = rows, slots
         self._devices = mesh.shape["rows"]
         self._dtype = compute_dtype
         self._quantized = quantized
-        shared: dict[str, Any] = {
-            "config": config,
-            "compute_dtype": compute_dtype,
-            "tensor_axis": "tensor" if mesh.shape["tensor"] > 1 else None,
-        }
         platform = mesh.devices.flat[0].platform
-        # Prompts on GPUs go through cuDNN's flash attention, which takes no float32.
-        on_gpu = platform in ("gpu", "cuda") and compute_dtype != jnp.float32
-        prompt_attention: AttentionName = "cudnn" if on_gpu else "xla"
         self.decode_attention = attention_for(platform, config.head_dim)
-        self._decode = functools.partial(
-            decode_window,
-            window=window,
-            stop_tokens=stop_tokens,
-            attention=self.decode_attention,
-            **shared,
-        )
-        self._prefill_prompts: Any = functools.partial(
-            prefill, attention=prompt_attention, **shared
-        )
+        self._functions = _functions(config, mesh, window, stop_tokens, compute_dtype, quantized)
         self._table = ProgramTable(self.lower)
 
     def __len__(self) -> int:
@@ -149,9 +133,6 @@ class Programs:
     def lower(self, kind: str, size: int) -> Any:
         """The program before compilation, for this mesh, which may be of devices not here."""
         weights, cache = self.abstract_weights(), self.abstract_cache()
-        specs = weight_specs(self._config, quantized=self._quantized)
-        split = P("rows")
-        cache_spec = P("rows", "tensor")
         if kind == "decode":
             rows = Rows(
                 token=self._vector(size),
@@ -164,46 +145,17 @@ class Programs:
                 top_p=self._vector(size, jnp.float32),
                 top_k=self._vector(size),
             )
-            by_step = P(None, "rows")
-            outputs: Any = Window(*cast(Any, (split, split, split, by_step, by_step, by_step)))
-            mapped = self._map(
-                self._decode, (specs, cache_spec, split, split, split), (cache_spec, outputs)
-            )
             arguments: tuple[Any, ...] = (weights, cache, rows, self._vector(1), self._vector(1))
-            donated = 1
         elif kind == "prefill":
-            prompts = prompts_per_prefill(size)
-            vector = self._vector(prompts)
-            mapped = self._map(
-                lambda weights, cache, tokens, rows, starts, count: self._prefill_prompts(
-                    weights, cache, tokens, rows, starts, count[0]
-                ),
-                (specs, cache_spec, split, split, split, split),
-                cache_spec,
-            )
-            tokens = self._vector(prompts, jnp.int32, size)
+            vector = self._vector(prompts_per_prefill(size))
+            tokens = self._vector(prompts_per_prefill(size), jnp.int32, size)
             arguments = (weights, cache, tokens, vector, vector, self._vector(1))
-            donated = 1
         else:
             vector = self._vector(size)
-            mapped = self._map(
-                lambda cache, sources, targets, turns, count: copy_rows(
-                    cache, sources, targets, turns, count[0]
-                ),
-                (cache_spec, split, split, split, split),
-                cache_spec,
-            )
             arguments = (cache, vector, vector, vector, self._vector(1))
-            donated = 0
         exact = "highest" if self._dtype == jnp.float32 else None
         with jax.default_matmul_precision(exact):
-            return jax.jit(mapped, donate_argnums=donated).lower(*arguments)
-
-    def _map(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
-        # What varies over which axis is plain here and not provable for while loops.
-        return jax.shard_map(
-            function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
-        )
+            return self._functions[kind].lower(*arguments)
 
     def _vector(self, size: int, dtype: Any = jnp.int32, *more: int) -> jax.ShapeDtypeStruct:
         """So many entries on every device."""
@@ -235,3 +187,70 @@ class Programs:
             shapes,
             specs,
         )
+
+
+# Enough for the engines of one process; what is dropped is compiled again.
+@functools.lru_cache(maxsize=8)
+def _functions(
+    config: PolicyConfig,
+    mesh: Mesh,
+    window: int,
+    stop_tokens: tuple[int, ...],
+    compute_dtype: Any,
+    quantized: bool,
+) -> dict[str, Any]:
+    """The three programs, jitted for a mesh; the cache is donated."""
+    platform = mesh.devices.flat[0].platform
+    # Prompts on GPUs go through cuDNN's flash attention, which takes no float32.
+    on_gpu = platform in ("gpu", "cuda") and compute_dtype != jnp.float32
+    prompt_attention: AttentionName = "cudnn" if on_gpu else "xla"
+    shared: dict[str, Any] = {
+        "config": config,
+        "compute_dtype": compute_dtype,
+        "tensor_axis": "tensor" if mesh.shape["tensor"] > 1 else None,
+    }
+
+    def decode_rows(weights: Any, cache: Any, rows: Any, clock: Any, least_live: Any) -> Any:
+        return decode_window(
+            *(weights, cache, rows, clock, least_live),
+            window=window,
+            stop_tokens=stop_tokens,
+            attention=attention_for(platform, config.head_dim),
+            **shared,
+        )
+
+    # A count comes as one number for each device.
+    def prefill_prompts(
+        weights: Any, cache: Any, tokens: Any, rows: Any, starts: Any, count: Any
+    ) -> Any:
+        inputs = (weights, cache, tokens, rows, starts, count[0])
+        return prefill(*inputs, attention=prompt_attention, **shared)
+
+    def copy(cache: Any, sources: Any, targets: Any, turns: Any, count: Any) -> Any:
+        return copy_rows(cache, sources, targets, turns, count[0])
+
+    def mapped(function: Callable[..., Any], inputs: Any, outputs: Any, donated: int) -> Any:
+        # What varies over which axis is plain here and not provable for while loops.
+        on_each = jax.shard_map(
+            function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False
+        )
+        return jax.jit(on_each, donate_argnums=donated)
+
+    weights_spec = weight_specs(config, quantized=quantized)
+    split, cache_spec, by_step = P("rows"), P("rows", "tensor"), P(None, "rows")
+    window_spec: Any = Window(*cast(Any, (split, split, split, by_step, by_step, by_step)))
+    return {
+        "decode": mapped(
+            decode_rows,
+            (weights_spec, cache_spec, split, split, split),
+            (cache_spec, window_spec),
+            donated=1,
+        ),
+        "prefill": mapped(
+            prefill_prompts,
+            (weights_spec, cache_spec, split, split, split, split),
+            cache_spec,
+            donated=1,
+        ),
+        "copy_rows": mapped(copy, (cache_spec, split, split, split, split), cache_spec, donated=0),
+    }
