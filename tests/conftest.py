@@ -7,6 +7,7 @@ machine that does not have it and cannot make it.
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+# The Makefile asks for it: most tests compile many small programs and compute little in them.
+WITHOUT_OPTIMIZER = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ
 
 # The files that take longest, longest first. A process takes whole files in this order, so that
 # none is left with a long one when the others have finished.
@@ -48,6 +52,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files to the front; the order of all others stays."""
     rank = {REPOSITORY / "tests" / file: place for place, file in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """XLA's optimizer on for a test that computes much or is about rounding, off for others."""
+    on = any(item.get_closest_marker(name) for name in ("optimized", "real_weights"))
+    disabled = str(not on).lower()
+    if not WITHOUT_OPTIMIZER or os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == disabled:
+        return
+    # For the processes that a test starts, and for its own.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = disabled
+    if "jax" in sys.modules:
+        import jax
+
+        jax.config.update("jax_disable_most_optimizations", not on)
+        # A program that was compiled the other way would be taken for this one's.
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

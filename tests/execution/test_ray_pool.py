@@ -23,7 +23,7 @@ FIELDS = dict(
 TESTS = [AssertTest("assert f(3) == 10"), None, CallTest((5,), 26), AssertTest("assert f(1) == 3")]
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
-needs_ray = pytest.mark.skipif(not HAS_RAY, reason="ray is not installed (extra: ray)")
+skipped_without_ray = pytest.mark.skipif(not HAS_RAY, reason="ray is not installed (extra: ray)")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,8 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
-@needs_ray
+@pytest.mark.ray
+@skipped_without_ray
 def test_two_nodes_give_what_one_pool_gives(cluster: Any, pool: ExecutionPool) -> None:
     items = [
         (SQUARE, [f"{RIGHT} + {index % 3}", WRONG, None, "def f(x):\n    1 / 0"], TESTS)
@@ -69,7 +70,8 @@ def test_two_nodes_give_what_one_pool_gives(cluster: Any, pool: ExecutionPool) -
         both.submit_matrix(SQUARE, [RIGHT], TESTS)
 
 
-@needs_ray
+@pytest.mark.ray
+@skipped_without_ray
 def test_the_work_of_a_node_that_dies_is_done_by_the_other(cluster: Any) -> None:
     import ray
 
@@ -85,7 +87,8 @@ def test_the_work_of_a_node_that_dies_is_done_by_the_other(cluster: Any) -> None
         assert both.statistics["retried"] > 0
 
 
-@needs_ray
+@pytest.mark.ray
+@skipped_without_ray
 def test_a_node_with_too_little_isolation_is_named(cluster: Any) -> None:
     with pytest.raises(UserError, match=r"node .*min_isolation is 'total'"):
         open_pool(SimpleNamespace(**{**FIELDS, "min_isolation": "total"}))

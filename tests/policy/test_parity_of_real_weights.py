@@ -19,13 +19,24 @@ pytestmark = [pytest.mark.parity, pytest.mark.real_weights]
 @pytest.fixture(scope="module")
 def real_torch(real_weights: Path) -> tuple[Any, Any]:
     """transformers' model and tokenizer of the real file, dequantized by transformers."""
+    import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     location = {"pretrained_model_name_or_path": str(real_weights.parent)}
     location["gguf_file"] = real_weights.name
-    model = AutoModelForCausalLM.from_pretrained(**location, dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(**location)
+    build_fields = gguf.GGUFReader._build_fields
+
+    def build_from_array(reader: Any, *arguments: int) -> int:
+        reader.data = np.asarray(reader.data)
+        return build_fields(reader, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # transformers reads the file three times, and through a memory map the hundreds of
+        # thousands of slices of a vocabulary take much longer than from an array over the same.
+        patch.setattr(gguf.GGUFReader, "_build_fields", build_from_array)
+        model = AutoModelForCausalLM.from_pretrained(**location, dtype=torch.float32)
+        return model.eval(), AutoTokenizer.from_pretrained(**location)
 
 
 @pytest.fixture(scope="module")

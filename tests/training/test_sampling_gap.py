@@ -20,10 +20,8 @@ from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence
 # About rounding, which the optimizer changes.
 pytestmark = pytest.mark.optimized
 
-SAMPLES = 4
 
-
-def compare(config, problems) -> np.ndarray:
+def compare(config, problems, samples: int) -> np.ndarray:
     """The difference of each sampled token's log-prob between the two, float64 [tokens]."""
     mesh = make_mesh(config.mesh)
     policy = load_policy(config.policy.source, mesh=mesh)
@@ -39,8 +37,8 @@ def compare(config, problems) -> np.ndarray:
         mesh,
     )
     engine.load(policy.params)
-    keys = [sample_key(0, 0, i, 0, s) for i in range(len(prompts)) for s in range(SAMPLES)]
-    rollouts = list(engine.generate(prompts, SAMPLES, np.asarray(keys)))
+    keys = [sample_key(0, 0, i, 0, s) for i in range(len(prompts)) for s in range(samples)]
+    rollouts = list(engine.generate(prompts, samples, np.asarray(keys)))
     engine.release()
     update = PolicyUpdate(policy, config, mesh)
     sequences = [
@@ -69,7 +67,7 @@ def test_toy_policy(repository: Path, dtype: str, temperature: float, tolerance:
             "--config.training.length_buckets=(112,)",
         ],
     )
-    difference = compare(config, read_problems("toy:train", limit=8))
+    difference = compare(config, read_problems("toy:train", limit=8), samples=4)
     assert np.abs(difference).mean() < tolerance / 10
     # In bfloat16 a hundredth of the tokens may differ by two roundings of a logit.
     quantile = 1.0 if dtype == "float32" else 0.99
@@ -89,4 +87,4 @@ def test_real_weights(repository: Path, real_weights: Path, shared_data: Path):
         ],
     )
     problems = read_problems(f"mbpp:{shared_data}/mbpp/mbpp.jsonl", limit=1)
-    assert np.abs(compare(config, problems)).max() < 1e-4
+    assert np.abs(compare(config, problems, samples=2)).max() < 1e-4
