@@ -68,7 +68,7 @@ def plan_of_the_papers_7b_run(machine, names=UPDATE + ROLLOUT):
     "machine",
     [
         "a100-80:4",
-        "h100:2x8",
+        pytest.param("h100:2x8", marks=pytest.mark.endurance),
         # libtpu takes minutes for an update.
         pytest.param("v5p:2x2x1", marks=pytest.mark.endurance),
         pytest.param("v6e:4x4", marks=pytest.mark.endurance),

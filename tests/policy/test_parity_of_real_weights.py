@@ -86,22 +86,27 @@ def test_real_logits_differ_from_pytorchs_by_less_than_a_thousandth(
     assert worst < 1e-3
 
 
+@pytest.mark.parametrize(
+    "count, limit", [(10, 64), pytest.param(20, 128, marks=pytest.mark.endurance)]
+)
 def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
+    count: int,
+    limit: int,
     real_torch: tuple[Any, Any],
     real_policy: Policy,
     mbpp_prompts: list[list[int]],
     make_goldens: ModuleType,
 ) -> None:
-    """20 MBPP prompts of unequal lengths, 128 tokens each, both by their own key-value caches."""
+    """Prompts of unequal lengths, ``limit`` tokens each, both by their own key-value caches."""
     import torch
 
     model, _ = real_torch
-    count, limit = len(mbpp_prompts), 128
-    longest = max(len(prompt) for prompt in mbpp_prompts)
+    prompts = mbpp_prompts[:count]
+    longest = max(len(prompt) for prompt in prompts)
     # transformers decodes them as one batch, padded on the left: one by one takes ten minutes.
     tokens = np.zeros((count, longest), np.int64)
     mask = np.zeros((count, longest), np.int64)
-    for row, prompt in enumerate(mbpp_prompts):
+    for row, prompt in enumerate(prompts):
         tokens[row, longest - len(prompt) :] = prompt
         mask[row, longest - len(prompt) :] = 1
     with torch.no_grad():
@@ -114,7 +119,7 @@ def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
             return_dict_in_generate=True,
         )
     expected = generated.sequences[:, longest:].numpy()
-    # Nothing stops a reply, so that each of the 128 tokens is compared.
+    # Nothing stops a reply, so that each of its tokens is compared.
     endless = dataclasses.replace(real_policy, stop_token_ids=())
     greedy = SamplingSettings(temperature=0.0, max_new_tokens=limit)
     engine = RolloutEngine(
@@ -124,9 +129,9 @@ def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
     keys = np.array([sample_key(0, 0, index, 0, 0) for index in range(count)], np.uint32)
     replies = {
         rollout.prompt_index: rollout.tokens
-        for rollout in engine.generate(mbpp_prompts, [1] * count, keys)
+        for rollout in engine.generate(prompts, [1] * count, keys)
     }
-    top = torch.stack(generated.logits, dim=1).topk(2).values  # [20, 128, 2]
+    top = torch.stack(generated.logits, dim=1).topk(2).values  # [N, T, 2]
     margins = (top[..., 0] - top[..., 1]).numpy()
     print(f"smallest margin between the two most probable tokens {margins.min():.2e}")
     for index in range(count):

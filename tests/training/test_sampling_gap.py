@@ -81,7 +81,7 @@ def test_real_weights(repository: Path, real_weights: Path, shared_data: Path):
         f"{repository}/configs/qwen2_5_coder_0_5b.py",
         [
             f"--config.policy.source=gguf:{real_weights}",
-            "--config.rollout.max_new_tokens=64",
+            "--config.rollout.max_new_tokens=32",
             "--config.training.length_buckets=(384, 1088)",
             "--config.grpo.kl_coefficient=0.0",
         ],
