@@ -17,7 +17,7 @@ export JAX_PLATFORMS ?= cpu
 # The tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv test parity compiled lint demo toy-study clean
+.PHONY: venv test parity compiled endurance lint demo toy-study clean
 
 venv: $(VENV)/.installed
 
@@ -38,6 +38,11 @@ parity: venv  ## with torch and ray: goldens made again, models and losses compa
 compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled without the hardware and read
 	$(VENV)-plan/bin/python -m pytest $(IN_PROCESSES) -m "compiled and not endurance" \
 		$$(grep -rl --include="test_*.py" "mark.compiled" tests)
+
+endurance: venv $(VENV)-plan/.installed  ## what takes many minutes: twenty kills, large reports, plans of TPUs, long replies
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
+	$(BIN)/python -m pytest -q -m "endurance and not compiled"
+	$(VENV)-plan/bin/python -m pytest -q -m "endurance and compiled" tests/benchmarks
 
 $(VENV)-plan/.installed: requirements.txt requirements-plan.txt setup.cfg
 	$(PYTHON) -m venv $(VENV)-plan
