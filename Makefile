@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Two test processes: one per core of the smallest machine we promise to run on.
 TEST_PROCESSES ?= 2
 # Whole files, in the order that tests/conftest.py gives them.
+# With cores of their own, where the work can be dealt out evenly.
+WITH_CORES := TEST_PROCESS_HAS_CORES=true
 IN_PROCESSES := -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Most tests compile many small programs and compute little in them: XLA's optimizer would take most
 # of their time. tests/conftest.py turns it on again, as it is for users, in those that are marked
@@ -28,7 +30,8 @@ $(VENV)/.installed: requirements.txt setup.cfg
 	touch $@
 
 test: venv  ## every test that needs neither torch nor the accelerator compilers
-	$(UNOPTIMIZED) $(BIN)/python -m pytest $(IN_PROCESSES) -m "not (parity or ray or compiled or endurance)"
+	$(WITH_CORES) $(UNOPTIMIZED) $(BIN)/python -m pytest $(IN_PROCESSES) \
+		-m "not (parity or ray or compiled or endurance)"
 
 parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
@@ -36,7 +39,7 @@ parity: venv  ## with torch and ray: goldens made again, models and losses compa
 		$$(grep -rlE --include="test_*.py" "mark.(parity|ray)" tests)
 
 compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled without the hardware and read
-	$(VENV)-plan/bin/python -m pytest $(IN_PROCESSES) -m "compiled and not endurance" \
+	$(WITH_CORES) $(VENV)-plan/bin/python -m pytest $(IN_PROCESSES) -m "compiled and not endurance" \
 		$$(grep -rl --include="test_*.py" "mark.compiled" tests)
 
 endurance: venv $(VENV)-plan/.installed  ## what takes many minutes: twenty kills, large reports, plans of TPUs, long replies

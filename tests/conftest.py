@@ -23,6 +23,13 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# The Makefile asks for it: whatever a test runs starts as many threads as it sees cores, and two
+# test processes that share two cores take a fifth longer than two that have one each.
+if "TEST_PROCESS_HAS_CORES" in os.environ and "PYTEST_XDIST_WORKER" in os.environ:
+    _cores = sorted(os.sched_getaffinity(0))
+    _worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(_cores)
+    os.sched_setaffinity(0, _cores[_worker :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])])
+
 # The Makefile asks for it: most tests compile many small programs and compute little in them.
 WITHOUT_OPTIMIZER = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ
 
@@ -41,7 +48,10 @@ LONGEST_FIRST = (
     "rollout/test_engine.py",
     "policy/test_goldens.py",
     "policy/test_parity_of_real_weights.py",
+    "rollout/test_compiled_tpu.py",
+    "rollout/test_compiled_gpu.py",
     "benchmarks/test_plan.py",
+    "training/test_update_compiled.py",
 )
 
 SHARED = Path(os.environ.get("ZEROCODER_SHARED", REPOSITORY.parent / "shared"))

@@ -114,6 +114,7 @@ def test_a_machine_that_is_too_small_is_refused_with_what_would_help(repository)
 
 
 @pytest.mark.compiled
+@pytest.mark.endurance
 def test_what_makes_it_fit_does_make_it_fit(repository):
     """Both sides are too large, and each gets its own change."""
     machine, both = "a100-80:4", {"rollout.rows": 256, "training.micro_batch_tokens": 131_072}

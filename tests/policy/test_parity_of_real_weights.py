@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from zerocoder_jax.policy import Policy, forward, load_policy, vocabulary_logits
+from zerocoder_jax.policy.gguf_checkpoint import _CheckedReader
 from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSettings, sample_key
 
 pytestmark = [pytest.mark.parity, pytest.mark.real_weights]
@@ -25,16 +26,10 @@ def real_torch(real_weights: Path) -> tuple[Any, Any]:
 
     location = {"pretrained_model_name_or_path": str(real_weights.parent)}
     location["gguf_file"] = real_weights.name
-    build_fields = gguf.GGUFReader._build_fields
-
-    def build_from_array(reader: Any, *arguments: int) -> int:
-        reader.data = np.asarray(reader.data)
-        return build_fields(reader, *arguments)
-
     with pytest.MonkeyPatch.context() as patch:
-        # transformers reads the file three times, and through a memory map the hundreds of
-        # thousands of slices of a vocabulary take much longer than from an array over the same.
-        patch.setattr(gguf.GGUFReader, "_build_fields", build_from_array)
+        # transformers opens the file three times; with the library's reader of metadata that takes
+        # half a minute, and tests/policy/test_gguf_metadata.py says that ours reads the same.
+        patch.setattr(gguf, "GGUFReader", _CheckedReader)
         model = AutoModelForCausalLM.from_pretrained(**location, dtype=torch.float32)
         return model.eval(), AutoTokenizer.from_pretrained(**location)
 
