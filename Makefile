@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two test processes: one per core of the smallest machine we promise to run on.
-TEST_PROCESSES ?= 2
+# Two for each core of the smallest machine we promise to run on: while one waits for a time limit or
+# for a process, the other computes.
+TEST_PROCESSES ?= 4
 # Whole files, in the order that tests/conftest.py gives them.
 # With cores of their own, where the work can be dealt out evenly.
 WITH_CORES := TEST_PROCESS_HAS_CORES=true
