@@ -2,12 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two for each core of the smallest machine we promise to run on: while one waits for a time limit or
-# for a process, the other computes.
-TEST_PROCESSES ?= 4
+# Two test processes: one per core of the smallest machine we promise to run on.
+TEST_PROCESSES ?= 2
 # Whole files, in the order that tests/conftest.py gives them.
-# With cores of their own, where the work can be dealt out evenly.
-WITH_CORES := TEST_PROCESS_HAS_CORES=true
 IN_PROCESSES := -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Most tests compile many small programs and compute little in them: XLA's optimizer would take most
 # of their time. tests/conftest.py turns it on again, as it is for users, in those that are marked
@@ -31,8 +28,7 @@ $(VENV)/.installed: requirements.txt setup.cfg
 	touch $@
 
 test: venv  ## every test that needs neither torch nor the accelerator compilers
-	$(WITH_CORES) $(UNOPTIMIZED) $(BIN)/python -m pytest $(IN_PROCESSES) \
-		-m "not (parity or ray or compiled or endurance)"
+	$(UNOPTIMIZED) $(BIN)/python -m pytest $(IN_PROCESSES) -m "not (parity or ray or compiled or endurance)"
 
 parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
@@ -40,7 +36,7 @@ parity: venv  ## with torch and ray: goldens made again, models and losses compa
 		$$(grep -rlE --include="test_*.py" "mark.(parity|ray)" tests)
 
 compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled without the hardware and read
-	$(WITH_CORES) $(VENV)-plan/bin/python -m pytest $(IN_PROCESSES) -m "compiled and not endurance" \
+	$(VENV)-plan/bin/python -m pytest $(IN_PROCESSES) -m "compiled and not endurance" \
 		$$(grep -rl --include="test_*.py" "mark.compiled" tests)
 
 endurance: venv $(VENV)-plan/.installed  ## what takes many minutes: twenty kills, large reports, plans of TPUs, long replies

@@ -23,16 +23,6 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-# The Makefile asks for it: whatever a test runs starts as many threads as it sees cores, and test
-# processes that share all cores take a fifth longer than those that have some of their own.
-if "TEST_PROCESS_HAS_CORES" in os.environ and "PYTEST_XDIST_WORKER" in os.environ:
-    _cores = sorted(os.sched_getaffinity(0))
-    _worker, _workers = (
-        int(os.environ[name].removeprefix("gw"))
-        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT")
-    )
-    os.sched_setaffinity(0, _cores[_worker % len(_cores) :: _workers])
-
 # The Makefile asks for it: most tests compile many small programs and compute little in them.
 WITHOUT_OPTIMIZER = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ
 
