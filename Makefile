@@ -13,6 +13,8 @@ IN_PROCESSES := -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # leaves all of it as it is for users.
 UNOPTIMIZED ?= JAX_DISABLE_MOST_OPTIMIZATIONS=true \
 	XLA_FLAGS="$(strip $(XLA_FLAGS) --xla_cpu_use_fusion_emitters=false)"
+# Files with tests of a mark: to collect the others takes longer than to find these.
+files_with = $$(grep -rlE --include="test_*.py" "mark.($(1))" tests)
 export JAX_PLATFORMS ?= cpu
 # The tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
@@ -33,16 +35,16 @@ test: venv  ## every test that needs neither torch nor the accelerator compilers
 parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	$(UNOPTIMIZED) $(BIN)/python -m pytest $(IN_PROCESSES) -m "(parity or ray) and not endurance" \
-		$$(grep -rlE --include="test_*.py" "mark.(parity|ray)" tests)
+		$(call files_with,parity|ray)
 
 compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled without the hardware and read
 	$(VENV)-plan/bin/python -m pytest $(IN_PROCESSES) -m "compiled and not endurance" \
-		$$(grep -rl --include="test_*.py" "mark.compiled" tests)
+		$(call files_with,compiled)
 
 endurance: venv $(VENV)-plan/.installed  ## what takes many minutes: twenty kills, large reports, plans of TPUs, long replies
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	$(BIN)/python -m pytest -q -m "endurance and not compiled"
-	$(VENV)-plan/bin/python -m pytest -q -m "endurance and compiled" tests/benchmarks
+	$(VENV)-plan/bin/python -m pytest -q -m "endurance and compiled" $(call files_with,compiled)
 
 $(VENV)-plan/.installed: requirements.txt requirements-plan.txt setup.cfg
 	$(PYTHON) -m venv $(VENV)-plan

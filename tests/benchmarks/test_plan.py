@@ -68,6 +68,7 @@ def plan_of_the_papers_7b_run(machine, names=UPDATE + ROLLOUT):
     "machine",
     [
         "a100-80:4",
+        # The compiler is the A100's.
         pytest.param("h100:2x8", marks=pytest.mark.endurance),
         # libtpu takes minutes for an update.
         pytest.param("v5p:2x2x1", marks=pytest.mark.endurance),

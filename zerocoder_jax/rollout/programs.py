@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from zerocoder_jax.parallel.program_table import ProgramTable
 from zerocoder_jax.policy import PolicyConfig
 from zerocoder_jax.policy.attention import AttentionName
-from zerocoder_jax.rollout.attention import Tile, attention_for, tile_read
+from zerocoder_jax.rollout.attention import DecodeAttentionName, Tile, attention_for, tile_read
 from zerocoder_jax.rollout.cache import Cache, cache_shape, copy_rows
 from zerocoder_jax.rollout.decode import Rows, Window, decode_window
 from zerocoder_jax.rollout.prefill import prefill
@@ -72,7 +72,9 @@ class Programs:
         self._quantized = quantized
         platform = mesh.devices.flat[0].platform
         self.decode_attention = attention_for(platform, config.head_dim)
-        self._functions = _functions(config, mesh, window, stop_tokens, compute_dtype, quantized)
+        self._functions = _functions(
+            config, mesh, self.decode_attention, window, stop_tokens, compute_dtype, quantized
+        )
         self._table = ProgramTable(self.lower)
 
     def __len__(self) -> int:
@@ -194,6 +196,7 @@ class Programs:
 def _functions(
     config: PolicyConfig,
     mesh: Mesh,
+    decode_attention: DecodeAttentionName,
     window: int,
     stop_tokens: tuple[int, ...],
     compute_dtype: Any,
@@ -215,7 +218,7 @@ def _functions(
             *(weights, cache, rows, clock, least_live),
             window=window,
             stop_tokens=stop_tokens,
-            attention=attention_for(platform, config.head_dim),
+            attention=decode_attention,
             **shared,
         )
 
