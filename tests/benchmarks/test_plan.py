@@ -87,6 +87,7 @@ def test_the_papers_7b_run_fits_update_and_rollout_together(machine):
 
 
 @pytest.mark.compiled
+@pytest.mark.endurance
 def test_rows_that_four_tpus_share_are_planned():
     plan = plan_of_the_papers_7b_run("v6e:4x4", ("decode", "optimizer step"))
     assert plan.fits, plan

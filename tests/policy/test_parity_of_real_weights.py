@@ -84,7 +84,7 @@ def test_real_logits_differ_from_pytorchs_by_less_than_a_thousandth(
 @pytest.mark.parametrize(
     "count, limit", [(10, 64), pytest.param(20, 128, marks=pytest.mark.endurance)]
 )
-def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
+def test_the_engine_decodes_real_weights_as_transformers_does(
     count: int,
     limit: int,
     real_torch: tuple[Any, Any],
@@ -92,7 +92,8 @@ def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
     mbpp_prompts: list[list[int]],
     make_goldens: ModuleType,
 ) -> None:
-    """Prompts of unequal lengths, ``limit`` tokens each, both by their own key-value caches."""
+    """The same tokens, as probable: greedily, prompts of unequal lengths, ``limit`` tokens each,
+    both by their own key-value caches."""
     import torch
 
     model, _ = real_torch
@@ -123,16 +124,20 @@ def test_the_engine_decodes_real_weights_greedily_as_transformers_does(
     engine.load(endless.params)
     keys = np.array([sample_key(0, 0, index, 0, 0) for index in range(count)], np.uint32)
     replies = {
-        rollout.prompt_index: rollout.tokens
-        for rollout in engine.generate(prompts, [1] * count, keys)
+        rollout.prompt_index: rollout for rollout in engine.generate(prompts, [1] * count, keys)
     }
+    log_probs = np.stack([logits.log_softmax(-1).amax(-1) for logits in generated.logits], axis=1)
     top = torch.stack(generated.logits, dim=1).topk(2).values  # [N, T, 2]
     margins = (top[..., 0] - top[..., 1]).numpy()
     print(f"smallest margin between the two most probable tokens {margins.min():.2e}")
     for index in range(count):
-        assert len(replies[index]) == limit
-        differing = np.flatnonzero(replies[index] != expected[index])
+        assert len(replies[index].tokens) == limit
+        differing = np.flatnonzero(replies[index].tokens != expected[index])
         assert not differing.size, (
             f"MBPP prompt {index} differs at token {differing[0]}, where the two most probable "
             f"tokens are {margins[index, differing[0]]:.2e} apart"
         )
+    # The most probable token's: what a greedy reply is made of.
+    differences = [np.abs(replies[i].log_probs - log_probs[i]).max() for i in range(count)]
+    print(f"largest difference of a token's log-prob {max(differences):.2e}")
+    assert max(differences) < 1e-4

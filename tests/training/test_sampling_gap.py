@@ -75,6 +75,7 @@ def test_toy_policy(repository: Path, dtype: str, temperature: float, tolerance:
     jax.clear_caches()
 
 
+@pytest.mark.endurance
 @pytest.mark.real_weights
 def test_real_weights(repository: Path, real_weights: Path, shared_data: Path):
     config = load_config(
