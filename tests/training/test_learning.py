@@ -23,6 +23,8 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "toy.py"
 SHORTER = (
     *("steps=20", "evaluation.limit=104", "checkpoint.every=20", "logging.report_every=0"),
     "rollout.rows=32",
+    # What stays in a CPU's caches takes a quarter less time.
+    "training.micro_batch_tokens=1024",
 )
 
 

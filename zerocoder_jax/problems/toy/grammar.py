@@ -223,5 +223,6 @@ def _alternatives(wording: str) -> tuple[str, ...]:
 
 @cache
 def _compiled(argument: str, expression: str) -> Callable[[Any], Any]:
-    # The expressions are the tables' own: nothing that a model wrote comes here.
-    return eval(f"lambda {argument}: {expression}")
+    # The expressions are the tables' own: nothing that a model wrote comes here. Python's set has
+    # its letters in another order in every process, and problems are the same in all.
+    return eval(f"lambda {argument}: {expression}", {"set": lambda letters: sorted({*letters})})

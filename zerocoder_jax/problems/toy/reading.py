@@ -5,6 +5,7 @@ other parameters of these families (where a family has none, the other wordings)
 that training does not have at all; ``Problem.difficulty`` says which: "seen" or "unseen".
 """
 
+import itertools
 import random
 import zlib
 from collections.abc import Iterator
@@ -44,7 +45,14 @@ def read_toy(split: Split, limit: int = 0, seed: int = 0) -> list[Problem]:
         for number, wording in enumerate(source.sample(wordings, count)):
             chosen.append((instance, difficulty, wording, number))
     random.Random(seed).shuffle(chosen)
-    return [_problem(split, *choice, seed) for choice in chosen[: limit or None]]
+    chosen = chosen[: limit or None]
+    # An instance may be asked for in several wordings: its tests are the same, and made once.
+    asked = {instance.name: instance for instance, *_ in chosen}
+    tests = {
+        name: _reference_tests(instance, random.Random(f"{seed}/tests/{name}"))
+        for name, instance in asked.items()
+    }
+    return [_problem(split, *choice, tests[choice[0].name]) for choice in chosen]
 
 
 def instances(split: Split) -> Iterator[tuple[Instance, str]]:
@@ -79,7 +87,12 @@ def _order(instance: Instance) -> int:
 
 
 def _problem(
-    split: str, instance: Instance, difficulty: str, wording: str, number: int, seed: int
+    split: str,
+    instance: Instance,
+    difficulty: str,
+    wording: str,
+    number: int,
+    reference_tests: tuple[AssertTest, ...],
 ) -> Problem:
     return Problem(
         task_id=f"toy/{split}/{instance.name}/{number}",
@@ -88,7 +101,7 @@ def _problem(
         kind="function",
         starter_code=instance.solution.signature,
         reference_solution=instance.solution.in_two_steps + "\n",
-        reference_tests=_reference_tests(instance, random.Random(f"{seed}/tests/{instance.name}")),
+        reference_tests=reference_tests,
         difficulty=difficulty,
         source="toy",
     )
@@ -103,8 +116,10 @@ def _reference_tests(instance: Instance, source: random.Random) -> tuple[AssertT
     ]
     for mistake in instance.mistakes:
         if all(_agree(instance, mistake, argument) for argument in arguments):
-            tried = (draw_argument(domain, "small", source) for _ in range(_ARGUMENTS_TRIED))
-            arguments += [a for a in tried if not _agree(instance, mistake, a)][:1]
+            # All are drawn, so that later draws do not depend on which of them shows it.
+            tried = [draw_argument(domain, "small", source) for _ in range(_ARGUMENTS_TRIED)]
+            showing = (a for a in tried if not _agree(instance, mistake, a))
+            arguments += itertools.islice(showing, 1)
     return tuple(
         AssertTest(f"assert {ENTRY_POINT}({argument!r}) == {instance.solution(argument)!r}")
         for argument in arguments
