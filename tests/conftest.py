@@ -29,15 +29,15 @@ WITHOUT_OPTIMIZER = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ
 # The files that take longest, longest first. A process takes whole files in this order, so that
 # none is left with a long one when the others have finished.
 LONGEST_FIRST = (
-    "training/test_sampling_gap.py",
     "training/test_experiments.py",
-    "training/test_resume.py",
     "training/test_learning.py",
+    "training/test_resume.py",
     "training/test_two_hosts.py",
     "training/test_compilation.py",
     "parallel/test_meshes_agree.py",
     "parallel/test_hosts.py",
     "training/test_update.py",
+    "training/test_sampling_gap.py",
     "rollout/test_sampling.py",
     "rollout/test_engine.py",
     "rollout/test_attention.py",
