@@ -24,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from zerocoder_jax.errors import UserError
+from zerocoder_jax.parallel.mesh import owners_of_rows
 from zerocoder_jax.policy import Params, Policy
 from zerocoder_jax.rollout.decode import Window
 from zerocoder_jax.rollout.demand import Demand
@@ -101,7 +102,7 @@ class RolloutEngine:
         self._dtype = jnp.float32 if shapes.dtype == "float32" else jnp.bfloat16
         self._max_rows, self._window = int(shapes.rows), int(shapes.window)
         self._max_prompt = int(shapes.max_prompt_tokens)
-        self._global_mesh, self._mesh = _rollout_meshes(mesh)
+        self._global_mesh, self._mesh = rollout_meshes(mesh)
         self._devices = self._mesh.shape["rows"]
         self._slots = 0
         self._rows = 0
@@ -382,17 +383,19 @@ class RolloutEngine:
         return finished
 
 
-def _rollout_meshes(mesh: Mesh | None) -> tuple[Mesh, Mesh]:
-    """The devices of all hosts and of this one, as ("rows", "tensor")."""
+def rollout_meshes(mesh: Mesh | None, process: int | None = None) -> tuple[Mesh, Mesh]:
+    """The devices of all hosts and those of one process (default: this one), as ("rows", "tensor").
 
-    def as_rows(devices: np.ndarray, tensor: int) -> Mesh:
-        return Mesh(devices.reshape(-1, tensor), ("rows", "tensor"))
-
+    A process may have rows anywhere in the mesh: neighbours in a slice are often of other hosts.
+    """
     if mesh is None:
-        local = as_rows(np.array(jax.local_devices()), 1)
+        local = Mesh(np.array(jax.local_devices())[:, None], ("rows", "tensor"))
         return local, local
     tensor = mesh.shape["tensor"]
-    return as_rows(mesh.devices, tensor), as_rows(mesh.local_mesh.devices, tensor)
+    rows = mesh.devices.reshape(-1, tensor)
+    process = jax.process_index() if process is None else process
+    own = (owners_of_rows(mesh.devices, tensor) == process).all(axis=1)
+    return Mesh(rows, ("rows", "tensor")), Mesh(rows[own], ("rows", "tensor"))
 
 
 def _shardings(specs: Any, mesh: Mesh) -> Any:
