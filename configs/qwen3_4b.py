@@ -8,7 +8,7 @@ a machine, and which bound each phase has there, is printed by
 
     python launch/plan.py --config=configs/qwen3_4b.py --topology=a100-80:4
 
-The paper's results stand in README.md; ours on this model are not measured yet.
+The paper's results are printed by launch/tables.py; ours on this model are not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from zerocoder_jax.command_line import command_parser
+from zerocoder_jax.command_line import command_parser, read_config_json
 from zerocoder_jax.errors import UserError, run_command
 
 EXAMPLES = """examples:
@@ -35,12 +35,13 @@ def main() -> None:
     parser = command_parser(__doc__, EXAMPLES, workdir=True)
     arguments, overrides = parser.parse_known_args()
     workdir = Path(arguments.workdir or REPOSITORY / "runs" / "demo")
-    if (workdir / "summary.json").exists():
-        shutil.rmtree(workdir)
+    remove_finished_demo(workdir)
     start = time.monotonic()
     run(
         "train", f"--config={REPOSITORY / 'configs' / 'toy.py'}", f"--workdir={workdir}", *overrides
     )
+    if not (workdir / "summary.json").exists():
+        raise UserError("the demo measures, so config.evaluation.benchmarks must not be empty")
     print("training is over: how often would each selector have been wrong, by labels?", flush=True)
     noise = ("selection_noise", f"--workdir={workdir}", "--problems-per-point=160")
     run(*noise, stdout=subprocess.DEVNULL)
@@ -48,6 +49,17 @@ def main() -> None:
     seconds = time.monotonic() - start
     summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
     show(summary, results_by_difficulty(workdir, summary["steps"]), seconds, workdir)
+
+
+def remove_finished_demo(workdir: Path) -> None:
+    """Make room for another demo; other results are refused, and stay."""
+    if not (workdir / "summary.json").exists():
+        return
+    config = read_config_json(workdir).to_dict()
+    sources = [(config.get(part) or {}).get("source") for part in ("policy", "problems")]
+    if sources != ["toy", "toy:train"]:
+        raise UserError(f"{workdir} holds other results than a demo's: choose another --workdir")
+    shutil.rmtree(workdir)
 
 
 def run(script: str, *arguments: str, stdout: int | None = None) -> None:

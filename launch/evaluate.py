@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def main() -> None:
     sources = arguments.benchmarks or config.evaluation.benchmarks
     benchmarks = read_benchmarks(
         require(sources, "--benchmarks"),
-        limit=arguments.limit or config.evaluation.limit,
+        limit=config.evaluation.limit if arguments.limit is None else arguments.limit,
         skip_malformed=arguments.skip_malformed or config.problems.skip_malformed,
     )
     settings = EvaluationSettings(
@@ -81,7 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, help="of a run: the checkpoint after so many steps")
     parser.add_argument("--benchmarks", metavar="LIST", default="", help="comma-separated")
     parser.add_argument("--output", metavar="DIR", default="results", help="default: results")
-    parser.add_argument("--limit", type=int, default=0, help="only the first so many problems")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        help="only the first so many problems, 0 for all; default: the config's",
+    )
     parser.add_argument("--samples", type=int, default=1, help="solutions a problem, for pass@k")
     parser.add_argument("--temperature", type=float, default=0.7, help="of these; default: 0.7")
     parser.add_argument("--top-p", type=float, default=0.8, help="of these; default: 0.8")
@@ -92,12 +97,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     """Refuse numbers that would measure something else than was meant, or nothing."""
-    if arguments.limit < 0:
+    if arguments.limit is not None and arguments.limit < 0:
         raise UserError(f"--limit={arguments.limit}: it must be at least 0, which measures all")
     if arguments.samples < 1:
         raise UserError(f"--samples={arguments.samples}: it must be at least 1")
-    if arguments.temperature < 0:
-        raise UserError(f"--temperature={arguments.temperature}: it must be at least 0")
+    if not 0 <= arguments.temperature < math.inf:
+        raise UserError(f"--temperature={arguments.temperature}: it must be a number of at least 0")
     if not 0 < arguments.top_p <= 1:
         raise UserError(f"--top-p={arguments.top_p}: it must be above 0 and at most 1")
 
@@ -137,10 +142,11 @@ def measure(
             path = output / f"{benchmark.name}.jsonl"
             described = measurement(config, benchmark.source, settings) | about
             with ResultsFile(path, described) as file:
+                asked_for = {problem.task_id for problem in benchmark.problems}
                 task = progress.add_task(
                     benchmark.name,
-                    total=passes * len(benchmark.problems),
-                    completed=len(file.results),
+                    total=passes * len(asked_for),
+                    completed=sum(task_id in asked_for for _, task_id in file.results),
                 )
 
                 def advance(result: Any, task: Any = task) -> None:

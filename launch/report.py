@@ -1,5 +1,7 @@
 """Write report.html of a run: one file that opens from disk and needs no network."""
 
+import math
+
 from zerocoder_jax.command_line import command_parser, require
 from zerocoder_jax.errors import UserError, run_command
 from zerocoder_jax.report import write_report
@@ -25,6 +27,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     workdir = require(arguments.workdir, "--workdir")
+    if not 0 <= arguments.samples_megabytes < math.inf:
+        raise UserError(
+            f"--samples-megabytes={arguments.samples_megabytes}: it must be a number of at least 0"
+        )
     try:
         path = write_report(workdir, arguments.samples_megabytes)
     except OSError as error:

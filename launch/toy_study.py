@@ -15,7 +15,7 @@ from zerocoder_jax.errors import UserError, run_command
 
 EXAMPLES = """examples:
   python launch/toy_study.py                             (this is what `make toy-study` runs)
-  python launch/toy_study.py --arms=b4_4_3,online --seeds=1
+  python launch/toy_study.py --arms='b4_4_3;online' --seeds=1
   python launch/toy_study.py --only-report
 
 Each arm and seed is one `launch/train.py` run in runs/toy_study/; those that are finished are not

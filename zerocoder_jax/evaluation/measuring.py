@@ -59,10 +59,11 @@ def evaluate(
     results: ResultsFile,
     on_result: Callable[[ProblemResult], None] = lambda result: None,
 ) -> list[ProblemResult]:
-    """Measures what ``results`` does not hold yet, and returns all of it.
+    """Measures what ``results`` does not hold yet; returns the benchmark's, in its order.
 
-    Replies stream from the sampler into the pool, and results into the file, so that an
-    interrupted evaluation goes on where it stopped.
+    ``results`` may hold more, of an evaluation with a higher limit. Replies stream from the sampler
+    into the pool, and results into the file, so that an interrupted evaluation goes on where it
+    stopped.
 
     Args:
       sampler: over an engine with the policy's weights loaded.
@@ -73,7 +74,11 @@ def evaluate(
         for result in _measure(sampler, pool, todo, run, counts, sampling, settings):
             results.append(result)
             on_result(result)
-    return list(results.results.values())
+    return [
+        results.results[run, problem.task_id]
+        for run, problems, *_ in _passes(benchmark, settings)
+        for problem in problems
+    ]
 
 
 def engine_demand(sampler: Sampler, benchmark: Benchmark, settings: EvaluationSettings) -> Demand:

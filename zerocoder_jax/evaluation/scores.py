@@ -52,7 +52,7 @@ def benchmark_scores(results: Sequence[ProblemResult]) -> dict[str, Score]:
             add("test_accuracy", [test.passes for test in result.tests])
             add("mutation_score", [test.mutation_score for test in result.tests])
             add("mutation_score_ungated", [t.mutation_score_ungated for t in result.tests])
-            if result.mutants:
+            if result.mutants and any(test.passes is not None for test in result.tests):
                 killed = {mutant for test in result.tests for mutant in test.killed}
                 add("mutation_score_problem", [len(killed) / result.mutants])
         elif result.run == SAMPLED:

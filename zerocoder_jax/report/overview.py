@@ -40,8 +40,10 @@ def selector_name(config: Json) -> str:
 
 
 def _exponent(value: Any) -> str:
-    text = f"{float(value or 0):.0e}"
-    return text[3:].lstrip("0") or "0" if text.startswith("1e+") else f"{float(value or 0):g}"
+    number = float(value or 0)
+    text = f"{number:.0e}"
+    short = text.startswith("1e+") and float(text) == number
+    return text[3:].lstrip("0") or "0" if short else f"{number:g}"
 
 
 def _facts(run: RunDirectory) -> str:

@@ -201,7 +201,7 @@ def _programs(run: RunDirectory) -> list[Plot]:
         ),
         Plot(
             "Why replies were refused",
-            "Share of all replies, by reason.",
+            "Share of the role's replies, by role and reason.",
             _curves(
                 run,
                 *(

@@ -126,16 +126,48 @@ def row_of(run: RunDirectory) -> dict[str, Any]:
 
 
 def method_name(config: Json) -> str:
-    """The row of the paper's table that a configuration belongs to."""
-    if config.get("method") in ("offline", "online"):
-        return str(config["method"])
+    """The row of the paper's table that a configuration belongs to, or a row of its own.
+
+    What the paper does not have is named: a row holds runs that differ in nothing but the seed, the
+    rank filter and the number of labels, and ``row_names`` tells these apart.
+    """
+    from zerocoder_jax.training.grpo import VARIANTS  # starts JAX, which reading needs not
+
+    reward, update = config.get("reward") or {}, config.get("grpo") or {}
     name = selector_name(config)
-    if config.get("supervision") == "oracle":
+    if config.get("method") in ("offline", "online"):
+        name = str(config["method"])
+    elif config.get("supervision") == "oracle":
         name = "oracle"
-    elif config.get("supervision") == "calibration" and name != "dynamic B4":
+    if config.get("supervision") == "calibration":
         name += " with labels"
-    mutation = (config.get("reward") or {}).get("mutation", True)
-    return name if mutation else f"{name} without mutation"
+    if not reward.get("mutation", True):
+        name += " without mutation"
+    if reward.get("confidence_weighted"):
+        name += ", by confidence"
+    for variant, changes in VARIANTS.items():
+        if changes and all(update.get(field) == value for field, value in changes.items()):
+            name += f", {variant}"
+    if ((config.get("policy") or {}).get("lora") or {}).get("rank"):
+        name += ", LoRA"
+    return name
+
+
+def row_names(results: Sequence[RunResult]) -> list[str]:
+    """Each result's method; with rank filter and labels where a method's runs differ in them."""
+    settings: dict[tuple[str, str], set[tuple[int | None, int]]] = {}
+    for one in results:
+        settings.setdefault((one.model, one.method), set()).add((one.delta, one.labels))
+    names = []
+    for one in results:
+        deltas, labels = map(set, zip(*settings[one.model, one.method]))
+        name = one.method
+        if len(labels) > 1:
+            name += f", {one.labels} labels"
+        if len(deltas) > 1:
+            name += ", no rank filter" if one.delta is None else f", rank filter {one.delta}"
+        names.append(name)
+    return names
 
 
 def _evaluations(run: RunDirectory) -> list[tuple[int, Scores]]:

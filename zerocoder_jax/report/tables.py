@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from zerocoder_jax.report.published import METHODS, PUBLISHED, STEP_SECONDS, PublishedRow
-from zerocoder_jax.report.run_results import MEASURES, RunResult, Scores, spread
+from zerocoder_jax.report.run_results import MEASURES, RunResult, Scores, row_names, spread
 
 _AVERAGES: tuple[tuple[str, Callable[[Scores], float | None], Callable[[PublishedRow], float]], ...]
 _AVERAGES = (
@@ -40,11 +40,11 @@ def averages_table(results: Sequence[RunResult]) -> str:
     for (model, benchmarks), mine in groups.items():
         published = {row.method: row for row in PUBLISHED if row.model == model}
         ours: dict[str, list[Scores]] = {}
-        for result in mine:
+        for result, name in zip(mine, row_names(mine)):
             if result.before:
                 ours.setdefault("base", []).append(result.before)
             if result.after:
-                ours.setdefault(result.method, []).append(result.after)
+                ours.setdefault(name, []).append(result.after)
         titles = [t for name, *_ in _AVERAGES for t in ([f"{name} published"] if published else [])]
         header = ["method", *_interleave(titles, [name for name, *_ in _AVERAGES]), "runs"]
         rows = []

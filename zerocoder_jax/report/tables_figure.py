@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from zerocoder_jax.report.run_results import RunResult, Scores, spread
+from zerocoder_jax.report.run_results import RunResult, Scores, row_names, spread
 
 _CODER, _TESTER, _INK, _GRID = "#1f6fb5", "#c2600c", "#1d2226", "#e2e2dc"
 _PALETTE = ("#1f6fb5", "#c2600c", "#8a5aa8", "#2f7f79", "#b0902a", "#b4476a", "#6a7f3a", "#5c656c")
@@ -50,11 +50,11 @@ def write_figure(results: Sequence[RunResult], path: Path) -> bool:
 
 
 def _groups(results: Sequence[RunResult]) -> dict[str, list[RunResult]]:
-    """Runs that differ in nothing but the seed, under the name of their method."""
+    """Runs that differ in nothing but the seed, under the name of their row."""
     several = len({result.model for result in results}) > 1
     groups: dict[str, list[RunResult]] = {}
-    for result in results:
-        name = f"{result.model.rpartition('/')[2]}\n{result.method}" if several else result.method
+    for result, row in zip(results, row_names(results)):
+        name = f"{result.model.rpartition('/')[2]}\n{row}" if several else row
         groups.setdefault(name, []).append(result)
     return groups
 

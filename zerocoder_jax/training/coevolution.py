@@ -46,6 +46,7 @@ from zerocoder_jax.training.problem_order import (
     take_calibration_set,
 )
 from zerocoder_jax.training.records import (
+    forget_steps_from,
     metrics_of_hosts,
     problem_record,
     step_metrics,
@@ -162,6 +163,8 @@ class CoEvolution:
             first = self._restore(checkpoints)
             # Only now: a run that is refused leaves the former config in its place.
             write_config_json(self._workdir, config)
+            if first < config.steps:
+                forget_steps_from(self._outputs, first)
             with (
                 MetricWriters(self._outputs, config, first_step=first) as writers,
                 Progress(config.steps, first_step=first) as progress,

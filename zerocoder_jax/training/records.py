@@ -4,6 +4,7 @@ Metrics are means over the step's problems or samples; ``docs/metrics.md`` expla
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -223,6 +224,26 @@ def _mutant_records(one: Judged) -> list[dict[str, Any]]:
         }
         for m, code in enumerate(one.mutation.mutants)
     ]
+
+
+def forget_steps_from(workdir: Path, first_step: int) -> None:
+    """Remove what a run left of the steps that are made anew, and of the policies after them.
+
+    ``rollouts/step_*.jsonl``, ``evaluation/step_*/`` and ``summary.json``; an evaluation of the
+    policy that the first step starts from stays.
+    """
+    for path in (workdir / "rollouts").glob("step_*.jsonl"):
+        if _step_of(path) >= first_step:
+            path.unlink()
+    for folder in (workdir / "evaluation").glob("step_*"):
+        if _step_of(folder) > first_step:
+            shutil.rmtree(folder)
+    (workdir / "summary.json").unlink(missing_ok=True)
+
+
+def _step_of(path: Path) -> int:
+    number = path.stem.removeprefix("step_")
+    return int(number) if number.isdecimal() else -1
 
 
 def write_rollouts(workdir: Path, step: int, records: Sequence[dict[str, Any]]) -> Path:

@@ -12,7 +12,7 @@ from zerocoder_jax.problems.entry_points import LEETCODE_IMPORTS
 from zerocoder_jax.problems.problem import Problem
 from zerocoder_jax.problems.readers.apps_evaluation import evaluation_set
 from zerocoder_jax.problems.readers.input_output import paired_tests, whole_number
-from zerocoder_jax.problems.readers.starter_code import entry_point_in
+from zerocoder_jax.problems.readers.starter_code import entry_point_in, function_name
 from zerocoder_jax.problems.records import Record
 
 SPLITS = ("train", "test", "evaluation")
@@ -30,7 +30,7 @@ def to_problem(record: Record) -> Problem:
         record.decode(packed, "'input_output'", parse_int=whole_number) if packed.strip() else None
     )
     starter_code = record.text("starter_code", "").strip()
-    function = fields.get("fn_name") if isinstance(fields, dict) else None
+    function = function_name(record, fields, "fn_name")
     if function and reference:
         # APPS' own judge puts imports in front of solutions that are called.
         reference = LEETCODE_IMPORTS + reference

@@ -12,6 +12,7 @@ was collected before, so none of them is among its problems. The draw is ours (t
 published) and depends on the seed and the ids alone.
 """
 
+import math
 from typing import Any
 
 from zerocoder_jax.problems.problem import Problem, StdioTest
@@ -45,9 +46,14 @@ def to_problem(record: Record) -> Problem | None:
         entry_point=None,
         kind="stdio",
         reference_tests=tuple(dict.fromkeys([*examples, *tests])),
-        difficulty=str(int(rating)) if isinstance(rating, int | float) else "",
+        # Tables write NaN where there is none.
+        difficulty=str(int(rating)) if _is_finite(rating) else "",
         source="codeforces",
     )
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def subset(problems: list[Problem], split: str) -> list[Problem]:

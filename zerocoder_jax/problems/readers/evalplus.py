@@ -88,7 +88,10 @@ def plus_tests(record: Record, *, base: bool, preamble: str = "") -> tuple[Asser
     """One test for all plus inputs and, if ``base``, one before it for all base inputs."""
     groups = [record.items("base_input")] if base else []
     # The released file writes `{}` for "no further inputs".
-    groups.append(record.fields.get("plus_input") or [])
+    groups.append(record.items("plus_input") if record.fields.get("plus_input") else [])
+    tolerance = record.fields.get("atol") or 0
+    if not isinstance(tolerance, int | float):
+        raise record.malformed("field 'atol' must be a number")
     tests = []
     for inputs in groups:
         if not all(isinstance(arguments, list) for arguments in inputs):
@@ -100,7 +103,7 @@ def plus_tests(record: Record, *, base: bool, preamble: str = "") -> tuple[Asser
                 reference=preamble + record.text("canonical_solution"),
                 entry_point=entry_point,
                 inputs=inputs,
-                rule=rule.format(tolerance=float(record.fields.get("atol") or 0)),
+                rule=rule.format(tolerance=float(tolerance)),
             )
             tests.append(AssertTest(code))
     return tuple(tests)

@@ -9,16 +9,17 @@ from zerocoder_jax.problems.records import SUFFIXES
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)")
 
 
-def data_files(path: str, split: str = "all") -> list[Path]:
+def data_files(path: str, split: str = "all", splits: tuple[str, ...] = ()) -> list[Path]:
     """The data files at ``path``, sorted by name.
 
     A directory is searched through all its folders. Where ``split`` is not ``"all"`` and files
-    carry its name (``train.jsonl``, ``data/train-00000-of-00001.parquet``), only those are taken.
-    A path that does not exist and looks like ``owner/name`` or ``owner/name/folder`` is downloaded
-    from the hub and cached.
+    carry its name (``train.jsonl``, ``data/train-00000-of-00001.parquet``), only those are taken;
+    where none does, those that carry none of the names ``splits``. A path that does not exist and
+    looks like ``owner/name`` or ``owner/name/folder`` is downloaded from the hub and cached.
 
     Raises:
-      UserError: nothing there, no data files, or no connection to the hub.
+      UserError: nothing there, no data files, files of other splits only, or no connection to the
+        hub.
     """
     place = Path(path).expanduser()
     if not place.exists():
@@ -33,7 +34,11 @@ def data_files(path: str, split: str = "all") -> list[Path]:
         raise UserError(f"{path}: a directory without {', '.join(SUFFIXES)} files")
     if split == "all":
         return files
-    return [file for file in files if file.name.startswith(split)] or files
+    of_split = [file for file in files if file.name.startswith(split)]
+    unnamed = [file for file in files if not file.name.startswith(splits)]
+    if not of_split and not unnamed:
+        raise UserError(f"{path}: no files of split '{split}', only {files[0].name} and the like")
+    return of_split or unnamed
 
 
 def _download(hub_id: str, folder: str) -> Path:

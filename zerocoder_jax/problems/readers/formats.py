@@ -44,6 +44,11 @@ class Format:
         """The beginning of the names of a split's files, or "all"."""
         return (self.split_files or {}).get(split, "all")
 
+    @property
+    def named_files(self) -> tuple[str, ...]:
+        """How files begin that carry the name of any split."""
+        return tuple((self.split_files or {}).values())
+
 
 FORMATS = {
     "mbpp": Format(mbpp.to_problem, tuple(mbpp.SPLITS), in_split=mbpp.in_split),

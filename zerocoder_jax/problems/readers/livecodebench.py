@@ -19,7 +19,7 @@ from typing import Any
 from zerocoder_jax.problems.problem import Problem, StdioTest, Test
 from zerocoder_jax.problems.readers.input_output import line_test, paired_tests
 from zerocoder_jax.problems.readers.plain_pickle import load_packed
-from zerocoder_jax.problems.readers.starter_code import entry_point_in
+from zerocoder_jax.problems.readers.starter_code import entry_point_in, function_name
 from zerocoder_jax.problems.records import Record
 
 SPLITS = ("test", "evaluation", "YYYY-MM..YYYY-MM")
@@ -49,7 +49,7 @@ def to_problem(record: Record) -> Problem:
         return _executor_problem(record)
     starter_code = record.text("starter_code", "").rstrip()
     metadata = record.decode(record.text("metadata", "") or "{}", "'metadata'")
-    function = metadata.get("func_name") if isinstance(metadata, dict) else None
+    function = function_name(record, metadata, "func_name")
     tests = [
         *_cases(record, "public_test_cases", function is not None),
         *_cases(record, "private_test_cases", function is not None),
@@ -94,6 +94,8 @@ def _unpack(record: Record, packed: str, name: str) -> Any:
 
 def _executor_problem(record: Record) -> Problem:
     labels = record.decode(record.text("labels", "{}"), "'labels'")
+    if not isinstance(labels, dict):
+        raise record.malformed("'labels' must hold an object")
     packed = _unpack(record, record.text("test"), "test")
     fields = packed.get("input_output") if isinstance(packed, dict) else packed
     if isinstance(fields, str):
@@ -101,7 +103,7 @@ def _executor_problem(record: Record) -> Problem:
     statement, _, form = record.text("content").partition("### Format:")
     statement = statement.partition("### Question:")[2] or statement
     fence = re.search(r"```python\n(.*?)```", form, re.DOTALL)
-    function = fields.get("fn_name") if isinstance(fields, dict) else None
+    function = function_name(record, fields, "fn_name")
     starter_code = fence[1].rstrip() if fence and function else ""
     return Problem(
         task_id=str(labels.get("task_id", record.fields.get("id"))),

@@ -80,7 +80,7 @@ def to_problem(record: Record) -> Problem:
 
 def _refuse_misspelt_fields(record: Record) -> None:
     """Foreign fields are fine; one that was meant to be ours must not be lost in silence."""
-    for name in record.fields.keys() - set(FIELDS):
+    for name in [name for name in record.fields if name not in FIELDS]:
         short = [field for field in FIELDS if field.removeprefix("reference_") == name]
         near = short or difflib.get_close_matches(name, FIELDS, 1, 0.8)
         if near:

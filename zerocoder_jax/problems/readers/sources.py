@@ -78,9 +78,8 @@ def read_problems(
         )
     malformed: list[str] | None = [] if skip_malformed else None
     problems: list[Problem] = []
-    for problem in _problems(
-        form, read_records(data_files(path, form.files(split))), split, malformed
-    ):
+    files = data_files(path, form.files(split), form.named_files)
+    for problem in _problems(form, read_records(files), split, malformed):
         problems.append(problem)
         if limit and len(problems) == limit and not form.subset:
             break
