@@ -40,20 +40,17 @@ def to_problem(record: Record) -> Problem | None:
     examples = [_pair(record, test) for test in record.items("examples", [])]
     tests = [_pair(record, test) for test in record.items("official_tests", [])]
     rating = record.fields.get("rating")
+    # Tables write NaN where there is none.
+    known = isinstance(rating, int | float) and math.isfinite(rating)
     return Problem(
         task_id=f"codeforces/{record.text('id')}",
         prompt=_statement(record, examples),
         entry_point=None,
         kind="stdio",
         reference_tests=tuple(dict.fromkeys([*examples, *tests])),
-        # Tables write NaN where there is none.
-        difficulty=str(int(rating)) if _is_finite(rating) else "",
+        difficulty=f"{rating:.0f}" if known else "",
         source="codeforces",
     )
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def subset(problems: list[Problem], split: str) -> list[Problem]:
