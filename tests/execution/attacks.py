@@ -675,6 +675,18 @@ def f(x):
     time.sleep(0.02)
     return x
 """,
+    "descriptors on their way": """
+import socket, time
+def f(x):
+    ends = [socket.socketpair() for _ in range(8)]
+    for mine, _ in ends:
+        try:
+            socket.send_fds(mine, [b'x'], [0] * 200)
+        except OSError:
+            pass
+    time.sleep(0.3)
+    return x
+""",
     "limits of process 1": """
 import resource
 def f(x):

@@ -115,6 +115,71 @@ def test_no_run_harms_its_worker_or_the_runs_after_it(
     assert strict_pool.statistics["restarts"] == restarts
 
 
+def test_no_run_harms_the_workers_beside_its_own() -> None:
+    """What the kernel counts for a user it counts over all workers."""
+    square = SABOTAGE["descriptors on their way"].replace("return x", "return x * x + 1")
+    square = square.replace("sleep(0.3)", "sleep(1)")
+    with ExecutionPool(workers=2, limits=Limits(seconds=2, memory_mb=256)) as pool:
+        matrix = pool.passing_matrix(
+            SQUARE, [square, *(f"{RIGHT}\nx{i} = 0" for i in range(9))], TESTS
+        )
+        assert (matrix == P).all(), matrix
+        assert pool.statistics["restarts"] == 0
+
+
+# Free-form tests that hand the solution what it returned, or iterate over its calls.
+NESTED_TESTS = [
+    "assert f(f(3)) == 101 and f(5) == 26",
+    "assert all(f(f(a)) == (a * a + 1) ** 2 + 1 for a in (2, 3))",
+    "def check(g):\n    assert g(g(3)) == 101\ncheck(f)",
+    "assert all(map(lambda a: f(a) == a * a + 1, [2, 3]))",
+    "def check(g):\n    for x, y in zip(map(g, [3, 5]), [10, 26]):\n"
+    "        assert x == y\ncheck(f)",
+]
+NESTED_FORGERIES = {
+    "lying equality": """
+class Lie:
+    def __eq__(self, other):
+        return True
+def f(x):
+    return Lie()
+""",
+    "lying equality in a list": """
+class Lie:
+    def __eq__(self, other):
+        return True
+def f(x):
+    return [Lie()]
+""",
+    "token of an inline test": """
+import os, sys
+class Other:
+    pass
+def f(x):
+    frame = sys._getframe()
+    while frame:
+        if 'mark' in frame.f_locals:
+            os.write(3, frame.f_locals['mark'] + b'.\\n')
+            os._exit(0)
+        frame = frame.f_back
+    return Other()
+""",
+    "end of an iteration": "def f(x):\n    raise StopIteration",
+    "end of an asynchronous iteration": "def f(x):\n    raise StopAsyncIteration",
+    "a wrong number": "def f(x):\n    return 0",
+}
+
+
+@pytest.mark.parametrize("name", NESTED_FORGERIES)
+def test_what_a_solution_returned_gives_it_no_power_over_the_test(
+    name: str, strict_pool: ExecutionPool
+) -> None:
+    tests = [AssertTest(code) for code in NESTED_TESTS]
+    matrix = strict_pool.passing_matrix(SQUARE, [RIGHT, NESTED_FORGERIES[name]], tests)
+    assert (matrix[0] == P).all(), matrix[0]
+    assert not np.isin(matrix[1], [P, Status.UNAVAILABLE]).any(), matrix[1]
+
+
 @pytest.mark.parametrize("name", SELF_KNOWLEDGE)
 def test_programs_that_differ_in_what_they_know_of_their_text_are_not_one(
     name: str, strict_pool: ExecutionPool

@@ -1,8 +1,10 @@
 """What the pool promises to those who use it: verdicts, order, streaming, shortcuts, errors."""
 
+import contextlib
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -259,7 +261,11 @@ def test_closing_cancels_what_is_not_done() -> None:
     pool = ExecutionPool(1, Limits(seconds=5.0), "rlimits")
     future = pool.submit_matrix(SQUARE, ["while True: pass"], [CallTest((1,), 2)])
     pool.close()
-    pool.close()
+    with contextlib.ExitStack() as files:
+        # They take the numbers of the descriptors that the pool had.
+        opened = [files.enter_context(tempfile.TemporaryFile()) for _ in range(16)]
+        pool.close()
+        assert [file.read() for file in opened] == [b""] * 16
     with pytest.raises(CancelledError):
         future.result(timeout=5)
     with pytest.raises(RuntimeError, match="closed"):

@@ -78,6 +78,20 @@ def test_forged_encodings_never_raise_anything_else(data: object) -> None:
         values.loads(json.dumps(data).encode())
 
 
+@pytest.mark.parametrize("name", ["set", "frozenset", "dict", "ordered", "counter"])
+def test_items_that_were_made_to_share_a_hash_are_refused(name: str) -> None:
+    """A set of them is built in a time that grows as the square of their number."""
+
+    def encoded(step: int) -> bytes:
+        numbers = [{"int": hex(step * number)} for number in range(1, 1000)]
+        items = numbers if name.endswith("set") else [[number, 0] for number in numbers]
+        return json.dumps({name: items}).encode()
+
+    assert len(values.loads(encoded(3))) == 999
+    with pytest.raises(values.Malformed, match="share a hash"):
+        values.loads(encoded(2**61 - 1))
+
+
 def test_deep_encodings_are_refused() -> None:
     with pytest.raises(values.Malformed):
         values.loads(b"[" * 100_000 + b"]" * 100_000)

@@ -135,3 +135,24 @@ def test_a_label_that_the_verifier_could_not_decide_is_no_reward_of_zero() -> No
     assert one.rewards.tolist() == [1, 0, 0, 0]
     # Passing the rest leaves the second open; the third is wrong whatever else it passes.
     assert one.reward_mask.tolist() == [True, False, True, True]
+
+
+def test_a_test_whose_kills_the_verifier_cannot_judge_has_no_reward() -> None:
+    """Unlike its siblings: a score of nothing would say that it kills nothing."""
+    with ExecutionPool(1) as pool:
+        one = judged(pool)
+
+        class Failing:
+            def submit_mutation(self, *arguments: object) -> Future:
+                result = pool.submit_mutation(*arguments).result()
+                result.statuses[:, 0] = Status.UNAVAILABLE
+                future: Future = Future()
+                future.set_result(result)
+                return future
+
+        reward = SimpleNamespace(
+            mutation=True, gated=True, tester_form="additive", format_penalty=-1.0
+        )
+        config = SimpleNamespace(reward=reward, seed=0, mutation=SimpleNamespace(limit=0))
+        reward_tests([one], Failing(), config, step=1, weight=1.0)
+    assert one.reward_mask.tolist() == [False, True, True, True]

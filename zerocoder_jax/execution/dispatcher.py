@@ -146,14 +146,16 @@ class Dispatcher:
             if self._closing:
                 raise RuntimeError("the execution pool is closed")
             self._submitted.append(state)
-        self._wake()
+            self._wake()
         return state.future
 
     def close(self) -> None:
         """Cancels what is not done and ends every process. Idempotent."""
         with self._lock:
-            self._closing = True
-        self._wake()
+            # Once the thread has seen it the pipe is closed, and its number may be another file's.
+            if not self._closing:
+                self._closing = True
+                self._wake()
         if self._thread.is_alive():
             self._thread.join()
 

@@ -82,15 +82,29 @@ class RayPool:
         self._ray: Any = ray
         self.limits = limits
         self._started_ray = not ray.is_initialized()
-        if self._started_ray:
-            self._ray.init(address="auto", logging_level="warning", log_to_driver=False)
-        self._actors = self._start_actors(workers, min_isolation)
+        try:
+            if self._started_ray:
+                self._ray.init(address="auto", logging_level="warning", log_to_driver=False)
+            self._actors = self._start_actors(workers, min_isolation)
+        except (ConnectionError, ray.exceptions.GetTimeoutError) as error:
+            self._leave_ray()
+            raise UserError(
+                "execution.backend is 'ray', and no cluster answers: start one with `ray start "
+                f"--head`, or set execution.backend to 'local' ({str(error).splitlines()[0]})"
+            ) from None
+        except UserError:
+            self._leave_ray()
+            raise
         self._outstanding = [0] * len(self._actors)
         self._alive = [True] * len(self._actors)
         self._retried = 0
         self._pending: set[Future[Any]] = set()
         self._closed = False
         self._lock = threading.Lock()
+
+    def _leave_ray(self) -> None:
+        if self._started_ray:
+            self._ray.shutdown()
 
     def _start_actors(self, workers: int | None, min_isolation: str) -> list[Any]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -198,8 +212,7 @@ class RayPool:
                 with contextlib.suppress(self._ray.exceptions.RayError):
                     self._ray.get(actor.close.remote(), timeout=10)
                 self._ray.kill(actor)
-        if self._started_ray:
-            self._ray.shutdown()
+        self._leave_ray()
 
     def __enter__(self) -> "RayPool":
         return self

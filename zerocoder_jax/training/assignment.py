@@ -150,6 +150,14 @@ def _reward_tests_of(one: Judged, reward: Any, weight: float) -> None:
     if one.reward_mask is None:
         # What the verifier could not judge has no reward; an unparsable test has its penalty.
         one.reward_mask = one.test_mask | ~parsed
+    if one.agrees is not None and one.mutation is not None and one.mutation.mutants:
+        one.reward_mask = one.reward_mask & ~(one.agrees & _unscored(one.mutation))
+
+
+def _unscored(mutation: MutationResult) -> np.ndarray:
+    """[T] bool: the verifier failed on the original, or on every mutant: no score is known."""
+    lost = mutation.statuses == Status.UNAVAILABLE  # [M, T]
+    return (mutation.original == Status.UNAVAILABLE) | lost.all(axis=0)
 
 
 def training_sequences(judged: Sequence[Judged], role: int, config: Any) -> list[TrainingSequence]:

@@ -144,6 +144,9 @@ def _refuse_objects(value: Any) -> None:
         for key, item in value.items():
             _refuse_objects(key)
             _refuse_objects(item)
+    elif kind is values.Opaque:
+        # It came from the solution: a reason to believe it less, not to let it judge itself.
+        raise TypeError("an object of the solution cannot be its argument")
     elif kind not in _SCALARS:
         raise CannotBeSent
 
@@ -158,10 +161,16 @@ def _message(error: Exception) -> str:
 
 
 def _exception(name: object, kind: object, message: str) -> BaseException:
-    """The built-in exception of this name, so that a test can expect it."""
+    """The built-in exception of this name, so that a test can expect it.
+
+    Those that end an iteration do not come through, as they do not out of a generator (PEP 479):
+    an ``all(map(f, ...))`` of the test would be over, and hold, before anything is compared.
+    """
     if kind == "forbidden":
         return PermissionError(errno.EPERM, message)
     found = getattr(builtins, name, None) if isinstance(name, str) else None
+    if isinstance(found, type) and issubclass(found, (StopIteration, StopAsyncIteration)):
+        return RuntimeError(f"the solution raised {found.__name__}")
     if isinstance(found, type) and issubclass(found, Exception):
         try:
             return found(message)

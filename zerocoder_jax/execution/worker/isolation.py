@@ -283,6 +283,13 @@ def _processes_beside_a_run(sandbox: Sandbox) -> int:
     return total
 
 
+def allow_descriptors() -> None:
+    """As many as the host allows, for judge and runner: a run may fill what the kernel counts for
+    all sandboxes of a user together, and must not reach what stops them (``run.begin``)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def limit_resources(sandbox: Sandbox, memory_mb: int, processes: int) -> None:
     """The limits that are the same for every run. Inherited; runs cannot raise them."""
     processes += _processes_beside_a_run(sandbox)
@@ -293,7 +300,6 @@ def limit_resources(sandbox: Sandbox, memory_mb: int, processes: int) -> None:
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_NPROC, processes),
         (resource.RLIMIT_STACK, min(64 * megabyte, memory)),
-        (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),

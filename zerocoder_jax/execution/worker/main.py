@@ -18,6 +18,7 @@ def main() -> None:
     if settings is None:
         return
     parent = os.getppid()
+    isolation.allow_descriptors()
     sandbox = isolation.Sandbox(settings["level"], settings["scratch"], settings["packages"])
     preload(sandbox.packages)
     try:

@@ -29,6 +29,7 @@ from . import compiling, values
 REPORT = 3
 CHANNEL = 4
 _FIRST_PRIVATE = 4
+_MOST_DESCRIPTORS = 64
 
 
 def kind_of_exception(error: BaseException) -> str:
@@ -47,10 +48,13 @@ def kind_of_exception(error: BaseException) -> str:
 
 def begin(seconds: float, output_bytes: int, keep_channel: bool = False) -> None:
     """Cuts a forked process off from its worker, before it sees any of the solution."""
-    os.closerange(_FIRST_PRIVATE + keep_channel, 64)
+    os.closerange(_FIRST_PRIVATE + keep_channel, _MOST_DESCRIPTORS)
     os.setsid()  # a signal to "my process group" must not reach the worker or the judge
     # Never before the wall-clock deadline, which a busy machine can extend by half.
     processor = int(1.5 * seconds) + 2
+    # Of runs alone: the kernel refuses to pass on the descriptors of a process that has this limit
+    # while any process of the same user, in whatever sandbox, has more of them on their way.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (output_bytes, output_bytes))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})

@@ -166,7 +166,8 @@ class Runner:
         while True:
             elapsed = time.monotonic() - started
             if elapsed >= seconds:
-                extended = self._extended(program["seconds"], pid) if program["patient"] else 0.0
+                patient = program["patient"]
+                extended = self._extended(program["seconds"], pid, partner) if patient else 0.0
                 if extended < elapsed + 0.01:
                     return Ending(OUT_OF_TIME, 0, elapsed), partner_status
                 seconds = extended
@@ -189,17 +190,17 @@ class Runner:
             if elapsed > _LOOK_SECONDS and self._resident() > self._memory_bytes:
                 return Ending(OUT_OF_MEMORY, 0, elapsed), partner_status
 
-    def _extended(self, seconds: float, pid: int) -> float:
+    def _extended(self, seconds: float, *processes: int) -> float:
         """The time limit on a machine that is busy with other things too.
 
         A limit means a processor of one's own. Where it is shared, the time spent waiting for it
         does not count; where its neighbour is busy, it is slower.
         """
-        waited = self._seconds_without_processor(pid)
+        waited = sum(map(self._seconds_without_processor, processes))
         return seconds * (1 + _GRACE) + min(waited, _MOST_WAITING * seconds)
 
     def _seconds_without_processor(self, pid: int) -> float:
-        """How long a process was ready to run and had to wait for others."""
+        """How long a process was ready to run and had to wait for others; 0 for one that is not."""
         fields = self._read_proc(f"{pid}/schedstat").split()
         return int(fields[1]) / 1e9 if len(fields) > 1 else 0.0
 

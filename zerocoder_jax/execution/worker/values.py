@@ -16,6 +16,8 @@ from fractions import Fraction
 from typing import Any
 
 _LARGE = 1 << 63
+# Far more than chance gives.
+_MOST_OF_A_HASH = 64
 _PLAIN = (str, bool, type(None), float)
 _SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 _BYTES = {bytes: "bytes", bytearray: "bytearray"}
@@ -144,14 +146,28 @@ def _decode_fraction(parts: Any) -> Fraction:
     return Fraction(numerator, denominator)
 
 
+def _decode_hashed(items: Any) -> list[Any]:
+    """Items of a set, or keys; were they made to share a hash, time would grow as their square."""
+    decoded = [_decode(item) for item in items]
+    counts = Counter(map(hash, decoded))
+    if max(counts.values(), default=0) > _MOST_OF_A_HASH:
+        raise Malformed("items that share a hash")
+    return decoded
+
+
+def _decode_dictionary(items: Any, kind: Callable[[Any], Any]) -> Any:
+    keys = _decode_hashed([key for key, _ in items])
+    return kind(dict(zip(keys, [_decode(item) for _, item in items])))
+
+
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "int": lambda text: int(text, 16),
     "tuple": lambda items: tuple(_decode(item) for item in items),
-    "set": lambda items: {_decode(item) for item in items},
-    "frozenset": lambda items: frozenset(_decode(item) for item in items),
-    "dict": lambda items: {_decode(key): _decode(item) for key, item in items},
-    "ordered": lambda items: OrderedDict((_decode(key), _decode(item)) for key, item in items),
-    "counter": lambda items: Counter({_decode(key): _decode(item) for key, item in items}),
+    "set": lambda items: set(_decode_hashed(items)),
+    "frozenset": lambda items: frozenset(_decode_hashed(items)),
+    "dict": lambda items: _decode_dictionary(items, dict),
+    "ordered": lambda items: _decode_dictionary(items, OrderedDict),
+    "counter": lambda items: _decode_dictionary(items, Counter),
     "range": lambda parts: range(*map(_decode, parts)),
     "deque": lambda items: deque(_decode(item) for item in items),
     "date": date.fromisoformat,
