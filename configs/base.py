@@ -180,7 +180,8 @@ def get_config() -> ConfigDict:
     config.grpo.epochs = 1
 
     config.optimizer = ConfigDict()
-    # "adamw" or "adafactor" (factored second moment).
+    # "adamw" or "adafactor" (factored second moment; of the fields below it reads learning_rate,
+    # weight_decay and gradient_clip).
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 1e-6
     config.optimizer.beta1 = 0.9
@@ -196,7 +197,8 @@ def get_config() -> ConfigDict:
     config.training = ConfigDict()
     # Padded sequence lengths (prompt and response together): one compiled program each.
     config.training.length_buckets = (512, 1024, 2048, 4096)
-    # Tokens of one micro-batch on one device; gradients are accumulated in float32.
+    # Tokens of one micro-batch on one device. Gradients are accumulated over micro-batches in
+    # float32; between devices they travel in policy.compute_dtype.
     config.training.micro_batch_tokens = 16384
     # What the backward pass recomputes: "full" (all of a layer), "minimal" (keeps matmul
     # outputs), "none".

@@ -338,6 +338,17 @@ def test_micro_batches_hold_every_sequence_once_and_fill_up_with_shorter_ones():
             assert micro_batch.mask[row].sum() == one.length
 
 
+def test_a_minibatch_is_the_same_in_whatever_order_hosts_brought_its_sequences():
+    batch = sequences()
+
+    def contents(order):
+        parts = minibatches([batch[i] for i in order], 3, seed=(0, 1))
+        return [sorted(one.response.tobytes() for one in part) for part in parts]
+
+    places = range(len(batch))
+    assert contents(places) == contents([*places[::2], *places[1::2]])
+
+
 def test_minibatches_share_out_every_sequence():
     batch = sequences(7)
     parts = minibatches(batch, 3, seed=(0, 1))

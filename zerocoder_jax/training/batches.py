@@ -152,9 +152,14 @@ def padded_rows(sequences: Sequence[TrainingSequence | None], length: int) -> Mi
 def minibatches(
     sequences: Sequence[TrainingSequence], count: int, seed: tuple[int, ...]
 ) -> list[list[TrainingSequence]]:
-    """``count`` random parts of nearly equal size, one optimizer step each; empty ones left out."""
+    """``count`` random parts of nearly equal size, one optimizer step each; empty ones left out.
+
+    Which sequences a part holds depends on the seed and on what they are, not on their order, which
+    depends on the number of hosts that sampled them.
+    """
     if count == 1:
         return [list(sequences)]
+    sequences = sorted(sequences, key=lambda one: (one.prompt.tobytes(), one.response.tobytes()))
     order = np.random.default_rng(seed).permutation(len(sequences))
     parts = [[sequences[i] for i in part] for part in np.array_split(order, count)]
     return [part for part in parts if part]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import jax
 import rich.console
 import rich.progress
 from ml_collections import ConfigDict
@@ -123,9 +124,12 @@ def _finite(value: MetricValue) -> MetricValue:
 
 
 def _start_weights_and_biases(workdir: Path, config: ConfigDict) -> Any:
-    """A Weights & Biases run that a resumed process continues; ``None`` where none is asked for."""
+    """A Weights & Biases run that a resumed process continues; ``None`` where none is asked for.
+
+    Of several hosts the first one reports: its figures are those of all.
+    """
     project = config.logging.wandb_project
-    if not project:
+    if not project or jax.process_index() > 0:
         return None
     try:
         import wandb
