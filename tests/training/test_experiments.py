@@ -215,6 +215,15 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_first_step(
     assert not (tmp_path / "rollouts").exists()
 
 
+def test_replies_that_would_leave_the_policys_context_are_refused(
+    repository: Path, tmp_path: Path, toy_problems: list[Problem]
+) -> None:
+    longer = ("--config.rollout.max_new_tokens=500", "--config.training.length_buckets=(564,)")
+    with pytest.raises(UserError, match=r"max_new_tokens is 500, .* made for texts of 512"):
+        train(repository, tmp_path, "b4_4_3", toy_problems, *longer)
+    assert not (tmp_path / "rollouts").exists()
+
+
 @pytest.mark.parametrize("count", [5, 10, 20, 50, 100])
 def test_dynamic_b4_calibrates_on_as_many_labelled_problems_as_its_name_says(
     repository: Path, tmp_path: Path, count: int

@@ -80,6 +80,13 @@ class PolicyConfig:
             )
 
     @property
+    def context(self) -> int:
+        """Tokens of the longest text for which the rotary embedding was made."""
+        scaling = self.rope_scaling
+        stretched = int(scaling.factor * scaling.original_max_positions) if scaling else 0
+        return max(self.max_positions, stretched)
+
+    @property
     def query_size(self) -> int:
         """Width of all query heads together; not always ``hidden_size`` (Qwen3)."""
         return self.num_heads * self.head_dim

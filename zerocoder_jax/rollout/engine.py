@@ -166,6 +166,11 @@ class RolloutEngine:
         return outer, layer
 
     @property
+    def context(self) -> int:
+        """Tokens of the longest text, prompt and reply together, that the policy was made for."""
+        return self._policy.config.context
+
+    @property
     def decode_weights(self) -> DecodeWeights:
         """The weights as they were laid out; for measurements."""
         return self._weights

@@ -138,7 +138,8 @@ class Sampler:
         drawn in.
 
         Raises:
-          UserError: a prompt is longer than ``rollout.max_prompt_tokens``; names the longest.
+          UserError: a prompt is longer than ``rollout.max_prompt_tokens``, or a reply to it may
+            leave the policy's context; names the longest.
         """
         limit = self._config.rollout.max_prompt_tokens
         lengths = {
@@ -146,14 +147,21 @@ class Sampler:
             for problem in problems
             for role in (CODER, TESTER)
         }
+        (task_id, role), longest = max(lengths.items(), key=lambda item: item[1])
         too_long = {task_id for (task_id, _), length in lengths.items() if length > limit}
         if too_long:
-            (task_id, role), longest = max(lengths.items(), key=lambda item: item[1])
             raise UserError(
                 f"{len(too_long)} of {len(problems)} problems have a prompt of more than"
                 f" config.rollout.max_prompt_tokens = {limit} tokens; the longest is the"
                 f" {ROLES[role]}'s of problem {task_id} with {longest}: raise the field, or leave"
                 " these problems out"
+            )
+        new_tokens = self._config.rollout.max_new_tokens
+        if longest + new_tokens > self._engine.context:
+            raise UserError(
+                f"config.rollout.max_new_tokens is {new_tokens}, and the {ROLES[role]}'s prompt of"
+                f" problem {task_id} has {longest} tokens, but the policy was made for texts of"
+                f" {self._engine.context}: lower the field, or leave such problems out"
             )
 
     def demand(
