@@ -55,9 +55,10 @@ def remove_finished_demo(workdir: Path) -> None:
     """Make room for another demo; other results are refused, and stay."""
     if not (workdir / "summary.json").exists():
         return
-    config = read_config_json(workdir).to_dict()
-    sources = [(config.get(part) or {}).get("source") for part in ("policy", "problems")]
-    if sources != ["toy", "toy:train"]:
+    fields = read_config_json(workdir).to_dict()
+    demo = {"policy": "toy", "problems": "toy:train"}
+    parts = {name: fields.get(name) for name in demo}
+    if any(not isinstance(p, dict) or p.get("source") != demo[name] for name, p in parts.items()):
         raise UserError(f"{workdir} holds other results than a demo's: choose another --workdir")
     shutil.rmtree(workdir)
 

@@ -89,6 +89,9 @@ def read_config_json(workdir: Path) -> ConfigDict:
     if not path.is_file():
         raise UserError(f"{workdir} holds no run: there is no config.json in it")
     try:
-        return ConfigDict(json.loads(path.read_text(encoding="utf-8"))).lock()
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is no JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} is no config: it must hold an object")
+    return ConfigDict(fields).lock()

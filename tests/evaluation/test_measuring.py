@@ -150,3 +150,17 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(pool, tmp_path):
     results, sampler = measure(pool, path, [ADD, GREET])
     assert [task_id for task_id, *_ in sampler.asked] == ["greet"]
     assert {task_id for _, task_id in results} == {"add", "greet"}
+
+
+def test_results_are_the_benchmarks_in_its_order_whatever_the_file_holds(pool, tmp_path):
+    path = tmp_path / "r.jsonl"
+    for done in ([SAME], [GREET], [SAME, ADD, GREET, UNSOLVED]):
+        measure(pool, path, done, samples=2)
+    results, sampler = measure(pool, path, [ADD, GREET], samples=2)
+    assert sampler.asked == []
+    assert list(results) == [(run, name) for run in (GREEDY, SAMPLED) for name in ("add", "greet")]
+    whole, _ = measure(pool, path, [ADD, GREET, SAME])
+    alone, _ = measure(pool, tmp_path / "alone.jsonl", [ADD, GREET, SAME])
+    assert list(whole) == list(alone) == [(GREEDY, name) for name in ("add", "greet", "same")]
+    # Intervals are drawn by place: they are the same where the order is.
+    assert benchmark_scores(list(whole.values())) == benchmark_scores(list(alone.values()))

@@ -54,6 +54,14 @@ def test_a_problem_is_covered_by_all_of_its_tests_together():
     assert scores["mutation_score_problem"].value == 0.75
 
 
+def test_a_problem_none_of_whose_tests_has_a_verdict_says_nothing_about_mutants():
+    unknown = ProblemResult("a", GREEDY, (), (generated(None), generated(None)), 4)
+    assert "mutation_score_problem" not in benchmark_scores([unknown])
+    known = ProblemResult("b", GREEDY, (), (generated(None), generated(True, (1,), 0.25)), 4)
+    score = benchmark_scores([unknown, known])["mutation_score_problem"]
+    assert (score.value, score.problems) == (0.25, 1)
+
+
 def test_sampled_solutions_give_pass_at_powers_of_two():
     samples = tuple(solution(i == 0) for i in range(4))
     scores = benchmark_scores([ProblemResult("a", SAMPLED, samples)])

@@ -112,6 +112,30 @@ def test_a_run_of_another_config_is_refused_and_finds_its_directory_as_it_was(
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["--config.policy.source=hf:Qwen/Qwen3-4B"],
+        ["--config.problems.source=jsonl:mine.jsonl"],
+        '{"policy": "toy"}',
+        "[]",
+        None,
+    ],
+    ids=["other policy", "other problems", "another file", "a list", "no config"],
+)
+def test_a_demo_does_not_replace_results_that_are_none_of_its_own(
+    repository: Path, tmp_path: Path, changes: list[str] | str | None
+) -> None:
+    (tmp_path / "summary.json").write_text("{}")
+    if isinstance(changes, str):
+        (tmp_path / "config.json").write_text(changes)
+    elif changes is not None:
+        write_config_json(tmp_path, load_config(f"{repository}/configs/toy.py", changes))
+    before = everything_in(tmp_path)
+    assert str(tmp_path) in refusal(launch(repository, "demo.py", f"--workdir={tmp_path}"))
+    assert everything_in(tmp_path) == before
+
+
 def test_a_truncated_gguf_file_is_named(repository: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF\x03\x00\x00\x00" + bytes(40))
@@ -155,6 +179,9 @@ def test_a_place_that_cannot_be_written_is_named(
         ("evaluate.py --config=configs/toy.py --samples=0", "--samples=0"),
         ("evaluate.py --config=configs/toy.py --top-p=0", "--top-p=0"),
         ("evaluate.py --config=configs/toy.py --temperature=-1", "--temperature=-1"),
+        ("evaluate.py --config=configs/toy.py --temperature=nan", "--temperature=nan"),
+        ("report.py --workdir=RUN --samples-megabytes=inf", "--samples-megabytes=inf"),
+        ("report.py --workdir=RUN --samples-megabytes=nan", "--samples-megabytes=nan"),
         ("selection_noise.py --workdir=RUN --problems-per-point=0", "--problems-per-point"),
         ("pretrain_toy.py --output=build/nowhere --steps=1", "--steps"),
     ],

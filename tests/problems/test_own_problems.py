@@ -94,6 +94,12 @@ def test_a_malformed_record_names_file_line_and_what_is_wrong(read, line, what):
     assert what in message
 
 
+def test_of_two_misspelt_fields_the_first_is_named(read):
+    for first, second in (("promt", "dificulty"), ("dificulty", "promt")):
+        with pytest.raises(UserError, match=f"unknown field '{first}'"):
+            read({"mine": 1} | DOUBLE | {first: "", second: ""})
+
+
 def test_malformed_records_can_be_skipped_and_are_counted(read):
     problems = read(DOUBLE, "{", {"task_id": "x"}, ECHO, split="all", skip_malformed=True)
     assert [problem.task_id for problem in problems] == ["double", "echo"]

@@ -65,6 +65,11 @@ LIVE_CALL = LIVE_STDIN | {
     ),
     "metadata": json.dumps({"func_name": "join"}),
 }
+LIVE_EXECUTOR = {
+    "content": "### Question:\nPrint twice the number.\n\n### Format: Read the input.\n",
+    "labels": json.dumps({"task_id": "twice", "difficulty": "easy"}),
+    "test": packed({"inputs": ["2\n"], "outputs": ["4\n"]}),
+}
 CODEFORCES = {
     "id": "1999/A",
     "aliases": None,
@@ -283,11 +288,57 @@ def test_codeforces_reads_what_outputs_alone_can_judge(tmp_path):
     assert [problem.task_id for problem in evaluation] == ["codeforces/1999/A"]
 
 
+def test_codeforces_problems_without_a_rating_have_no_difficulty(tmp_path):
+    ratings = {"1999/A": 800.0, "1999/B": float("nan"), "1999/C": None}
+    records = [CODEFORCES | {"id": name, "rating": rating} for name, rating in ratings.items()]
+    path = write(tmp_path / "test.jsonl", *records)
+    problems = read_problems(f"codeforces:{path}", split="test")
+    assert [problem.difficulty for problem in problems] == ["800", "", ""]
+
+
 def test_code_contests_takes_the_first_python_3_solution(tmp_path):
     path = write(tmp_path / "test.jsonl", CODE_CONTESTS)
     (problem,) = read_problems(f"code_contests:{path}", split="test")
     assert problem.reference_solution == "print(2 * int(input()))"
     assert problem.reference_tests == (StdioTest("2\n", "4\n"), StdioTest("3\n", "6\n"))
+
+
+@pytest.mark.parametrize(
+    ("source", "record", "name", "value", "what"),
+    [
+        ("livecodebench", LIVE_EXECUTOR, "labels", "[]", "'labels' must hold an object"),
+        (
+            *("livecodebench", LIVE_CALL, "metadata", json.dumps({"func_name": 3})),
+            "'func_name' must be a text, found int",
+        ),
+        ("humaneval", HUMANEVAL_PLUS, "atol", "1e-6", "field 'atol' must be a number"),
+        ("humaneval", HUMANEVAL_PLUS, "plus_input", 3, "field 'plus_input' must be a list"),
+        ("mbpp", MBPP_PLUS, "plus_input", 3, "field 'plus_input' must be a list"),
+        (
+            *("apps", APPS_CALL, "input_output"),
+            json.dumps({"fn_name": 3, "inputs": [[2]], "outputs": [4]}),
+            "'fn_name' must be a text, found int",
+        ),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_by_file_and_line(
+    tmp_path, source, record, name, value, what
+):
+    path = write(tmp_path / "test.jsonl", record, record | {name: value})
+    with pytest.raises(UserError) as error:
+        read_problems(f"{source}:{path}", split="test")
+    assert f"test.jsonl, line 2: {what}" in str(error.value)
+
+
+def test_files_of_other_splits_alone_are_not_read_in_place_of_a_split(tmp_path):
+    write(tmp_path / "train.jsonl", CODEFORCES)
+    with pytest.raises(UserError, match=r"no files of split 'test', only train\.jsonl"):
+        read_problems(f"codeforces:{tmp_path}", split="test")
+    assert len(read_problems(f"codeforces:{tmp_path}", split="train")) == 1
+    # A file that carries no split's name may hold any of them.
+    write(tmp_path / "problems.jsonl", CODEFORCES | {"id": "1999/B"})
+    (problem,) = read_problems(f"codeforces:{tmp_path}", split="test")
+    assert problem.task_id == "codeforces/1999/B"
 
 
 def test_parquet_rows_are_records(tmp_path):

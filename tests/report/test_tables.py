@@ -15,6 +15,7 @@ from zerocoder_jax.report.run_directory import read_run
 from zerocoder_jax.report.run_results import method_name, read_result, row_of
 from zerocoder_jax.report.tables import markdown
 from zerocoder_jax.report.tables_figure import write_figure
+from zerocoder_jax.training.grpo import VARIANTS
 
 
 def make_run(directory, *, after=0.5, steps=4, config=None, noise=()):
@@ -136,6 +137,65 @@ def test_policies_of_the_paper_are_recognised(source, model):
 )
 def test_a_configuration_is_named_as_the_paper_names_it(changes, name):
     assert method_name(configuration(**changes).to_dict()) == name
+
+
+DYNAMIC = {"selector.calibration.enabled": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"selector.beta0": 12000}, "B4(12000,3)"),
+        ({"reward.confidence_weighted": True}, "B4(4,3), by confidence"),
+        (DYNAMIC | {"supervision": "calibration"}, "dynamic B4 with labels"),
+        ({"policy.lora.rank": 32}, "B4(4,3), LoRA"),
+        *(
+            ({f"grpo.{field}": value for field, value in fields.items()}, f"B4(4,3), {variant}")
+            for variant, fields in VARIANTS.items()
+            if variant != "grpo"
+        ),
+        (
+            {"supervision": "oracle", "reward.mutation": False, "policy.lora.rank": 8},
+            "oracle without mutation, LoRA",
+        ),
+    ],
+)
+def test_a_configuration_that_the_paper_does_not_have_gets_a_row_of_its_own(changes, name):
+    assert name not in METHODS
+    assert method_name(configuration(**changes).to_dict()) == name
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (
+            {"selector.calibration.problems": 5},
+            ["dynamic B4, 10 labels", "dynamic B4, 5 labels"],
+        ),
+        (
+            {"prefilter.path": "ranks.jsonl", "prefilter.delta": 3},
+            ["dynamic B4, no rank filter", "dynamic B4, rank filter 3"],
+        ),
+        (
+            {"selector.calibration.problems": 5, "prefilter.make": True},
+            ["dynamic B4, 10 labels, no rank filter", "dynamic B4, 5 labels, rank filter 2"],
+        ),
+    ],
+)
+def test_runs_of_one_method_with_other_labels_or_another_filter_stand_apart(
+    tmp_path, change, names
+):
+    results = [
+        read_result(make_run(tmp_path / name, config=configuration(**DYNAMIC, **changes)))
+        for name, changes in (("one", {}), ("seed", {"seed": 1}), ("other", change))
+    ]
+    runs = {row[0]: row[-1] for row in rows_of(markdown(results), "## Averages")}
+    assert runs == {"base": "3", names[0]: "2", names[1]: "1"}
+    assert write_figure(results, tmp_path / "figure.svg")
+    figure = ElementTree.parse(tmp_path / "figure.svg").getroot()
+    words = [text.strip() for text in figure.itertext()]
+    # Once in the panel of changes, once in that of courses.
+    assert [words.count(name) for name in (*names, "dynamic B4")] == [2, 2, 0]
 
 
 def test_the_time_table_leaves_out_the_step_that_compiles(tmp_path):

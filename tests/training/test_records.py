@@ -1,6 +1,7 @@
 """What the figures of a step say: of one host, of several, and of replies that hold nothing."""
 
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from zerocoder_jax.execution import Status
 from zerocoder_jax.problems import Problem
 from zerocoder_jax.training.judging import Judged
-from zerocoder_jax.training.records import metrics_of_hosts, step_metrics
+from zerocoder_jax.training.records import forget_steps_from, metrics_of_hosts, step_metrics
 from zerocoder_jax.training.sampling import (
     CODER,
     Execution,
@@ -73,3 +74,26 @@ def test_an_execution_notes_when_its_last_run_was_done() -> None:
     assert one.ended == np.inf
     matrix.set_result(np.zeros((0, 0), np.uint8))
     assert one.began <= one.ended < np.inf
+
+
+def test_steps_that_are_made_anew_leave_nothing_of_their_former_results(tmp_path: Path) -> None:
+    kept = {
+        *("config.json", "metrics.jsonl", "report.html", "checkpoints/3/state"),
+        *("rollouts/step_000001.jsonl", "rollouts/notes.jsonl", "rollouts/step_mine.jsonl"),
+        *("evaluation/step_000000/toy.jsonl", "evaluation/step_000002/toy.jsonl"),
+        "evaluation/mine/toy.jsonl",
+    }
+    removed = {
+        *("summary.json", "rollouts/step_000002.jsonl", "rollouts/step_1000000.jsonl"),
+        *("evaluation/step_000003/toy.jsonl", "evaluation/step_000010/toy.jsonl"),
+    }
+    for name in kept | removed:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for _ in range(2):  # the second time there is nothing to remove
+        forget_steps_from(tmp_path, 2)
+        left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+        assert left == kept
+    assert not (tmp_path / "evaluation" / "step_000003").exists()
+    forget_steps_from(tmp_path / "nowhere", 0)
+    assert not (tmp_path / "nowhere").exists()

@@ -111,12 +111,24 @@ def test_sigterm_saves_and_the_same_command_goes_on(repository: Path, tmp_path: 
     assert [line["step"] for line in lines(workdir)] == [0, 1, 2, 3, 4]
 
 
-def test_a_run_does_not_go_on_with_other_problems(repository: Path, tmp_path: Path) -> None:
+def test_a_run_begins_without_what_a_longer_one_left_and_does_not_go_on_with_other_problems(
+    repository: Path, tmp_path: Path
+) -> None:
     config = load_config(
         f"{repository}/configs/toy.py", [*SMALL, "--config.steps=2", "--config.checkpoint.every=1"]
     )
     problems = read_problems("toy:train", limit=24)
+    # As if the checkpoints of a longer run had been removed, and nothing else.
+    left = ("rollouts/step_000009.jsonl", "evaluation/step_000009/toy.jsonl", "summary.json")
+    for name in left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}\n")
     CoEvolution(config, tmp_path, problems).run()
+    assert not [name for name in left if (tmp_path / name).exists()]
+    assert {path.name for path in (tmp_path / "rollouts").iterdir()} == {
+        "step_000000.jsonl",
+        "step_000001.jsonl",
+    }
     kept = (tmp_path / "config.json").read_text()
     assert json.loads(kept) == json.loads(config.to_json_best_effort())
     # As if a rank filter had appeared since.

@@ -59,8 +59,9 @@ def evaluate(
     results: ResultsFile,
     on_result: Callable[[ProblemResult], None] = lambda result: None,
 ) -> list[ProblemResult]:
-    """Measures what ``results`` does not hold yet; returns the benchmark's, in its order.
+    """Measures what ``results`` does not hold yet; returns the benchmark's.
 
+    Their order is the benchmark's, those with a reference solution first, whatever ended first.
     ``results`` may hold more, of an evaluation with a higher limit. Replies stream from the sampler
     into the pool, and results into the file, so that an interrupted evaluation goes on where it
     stopped.
