@@ -275,11 +275,11 @@ def test_adapters_leave_the_weights_alone_and_are_merged_for_the_rollout():
     config = small_config()
     config.policy.lora.rank = 2
     update, state = new_update(config)
-    base = jax.tree.map(np.array, update.policy_params(state))
+    base = jax.tree.map(np.array, update.merged_params(state))
     assert set(state.params) == {"layers"}
     for _ in range(2):
         state, metrics = update(state, sequences())
-    merged = update.policy_params(state)
+    merged = update.merged_params(state)
     np.testing.assert_array_equal(merged["embedding"]["table"], base["embedding"]["table"])
     kernel = merged["layers"]["mlp"]["up"]["kernel"]
     assert np.abs(kernel - base["layers"]["mlp"]["up"]["kernel"]).max() > 1e-5
