@@ -55,15 +55,17 @@ def get_config() -> ConfigDict:
     config.policy = ConfigDict()
     # "hf:HUB_ID_OR_DIRECTORY", "gguf:FILE" or "toy".
     config.policy.source = ""
-    # Precision of the forward and backward pass; master weights are always float32.
+    # Precision of the forward and backward pass; weights that are trained are always float32.
     config.policy.compute_dtype = "bfloat16"
-    # Precision of the frozen reference policy's weights (used where the KL coefficient is not 0).
+    # Precision of the frozen weights: the reference policy's where the KL coefficient is not 0, and
+    # with low-rank adapters always those that the adapters are added to.
     config.policy.reference_dtype = "bfloat16"
     # Attention of the training pass: "auto" picks cuDNN flash attention on GPUs, splash attention
     # on TPUs and XLA's elsewhere; or one of them by name: "cudnn", "splash", "xla".
     config.policy.attention = "auto"
     config.policy.lora = ConfigDict()
-    # Rank of the low-rank adapters; 0 trains all weights.
+    # Rank of the low-rank adapters; 0 trains all weights. Adapters are never merged into weights of
+    # lower precision: rollouts and evaluations compute with them as the training pass does.
     config.policy.lora.rank = 0
     config.policy.lora.alpha = 32.0
     # Comma-separated projections that carry adapters.

@@ -57,13 +57,14 @@ def main() -> None:
     start_hosts(config.distributed)
     mesh = make_mesh(config.mesh)
     source = arguments.policy or config.policy.source
-    policy, step = load_evaluated_policy(source, mesh, step=arguments.step)
+    evaluated = load_evaluated_policy(source, mesh, step=arguments.step)
     output = make_folder(Path(arguments.output), "--output")
-    bare = policy.with_params({})
+    bare, step = evaluated.policy.with_params({}), evaluated.step
     assert bare.tokenizer is not None
-    engine = RolloutEngine(bare, sampling_settings(config.rollout), config.rollout, mesh)
-    engine.load(policy.params)
-    del policy  # the engine has its own copy of the weights, in its own precision
+    sampling = sampling_settings(config.rollout)
+    engine = RolloutEngine(bare, sampling, config.rollout, mesh, evaluated.lora)
+    engine.load(evaluated.policy.params, evaluated.adapters)
+    del evaluated  # the engine has its own copy of the weights, in its own precision
     about = {"policy": source, "step": step}
     with open_pool(config.execution) as pool:
         sampler = Sampler(engine, pool, bare.tokenizer, config)

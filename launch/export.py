@@ -54,8 +54,9 @@ def main() -> None:
     if arguments.adapter:
         step = export_adapter(Path(source), output, mesh, arguments.step)
     else:
-        policy, step = load_evaluated_policy(source, mesh, step=arguments.step)
-        save_policy(policy, output, dtype=arguments.dtype)
+        whole = load_evaluated_policy(source, mesh, step=arguments.step, merged=True)
+        save_policy(whole.policy, output, dtype=arguments.dtype)
+        step = whole.step
     size = sum(file.stat().st_size for file in output.iterdir())
     trained = "" if step is None else f" after {step} steps"
     print(f"{output}: {source}{trained}, {size / 1e6:.1f} MB")

@@ -13,15 +13,19 @@ PROGRAM = """
 import json
 import jax, numpy as np
 from jax.sharding import AxisType, Mesh
-from test_engine import keys_of, policy, prompts_of
+from test_engine import adapters_of, keys_of, policy, prompts_of
+from zerocoder_jax.policy import LoraSettings, merge_lora
 from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSettings
 
-def sample(*shape, dtype="float32"):
+def sample(*shape, dtype="float32", lora=None, merged=False):
     devices = np.array(jax.devices()[: np.prod(shape)]).reshape(shape)
     mesh = Mesh(devices, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
     settings = EngineSettings(rows=2, window=4, max_prompt_tokens=64, dtype=dtype)
-    engine = RolloutEngine(policy(), SamplingSettings(1.0, 0.9, 0, 10), settings, mesh)
-    engine.load(policy().params)
+    params, adapters = policy().params, lora and adapters_of(lora)
+    if merged:
+        params, adapters, lora = merge_lora(params, adapters, lora.scale), None, None
+    engine = RolloutEngine(policy(), SamplingSettings(1.0, 0.9, 0, 10), settings, mesh, lora)
+    engine.load(params, adapters)
     prompts, counts = prompts_of([5, 40, 1, 64, 9]), [6, 9, 3, 8, 8]
     return {
         f"{rollout.prompt_index},{rollout.sample_index}": [
@@ -34,6 +38,12 @@ shapes = {"one device": (1, 1, 1), "eight devices": (2, 4, 1), "pairs": (2, 2, 2
 samples = {name: sample(*shape) for name, shape in shapes.items()}
 for name in ("one device", "pairs"):
     samples["int8, " + name] = sample(*shapes[name], dtype="int8")
+for name, targets in {
+    "all": LoraSettings(1, 1.0).targets, "some": ("query", "value", "up", "down")
+}.items():
+    lora = LoraSettings(2, 3.0, targets)
+    samples[f"{name} merged"] = sample(*shapes["one device"], lora=lora, merged=True)
+    samples[f"{name} adapted"] = sample(*shapes["pairs"], lora=lora)
 print(json.dumps(samples))
 """
 
@@ -64,6 +74,17 @@ def test_devices_change_nothing_but_rounding(layout, samples):
     for place, (tokens, log_probs) in samples[layout].items():
         assert tokens == expected[place][0]
         assert log_probs == pytest.approx(expected[place][1], abs=1e-4)
+
+
+@pytest.mark.parametrize("targets", ["all", "some"])
+def test_adapters_are_split_with_the_heads_and_columns_that_they_belong_to(targets, samples):
+    expected, found = samples[f"{targets} merged"], samples[f"{targets} adapted"]
+    assert found.keys() == expected.keys() == samples["one device"].keys()
+    for place, (tokens, log_probs) in found.items():
+        assert tokens == expected[place][0]
+        assert log_probs == pytest.approx(expected[place][1], abs=1e-4)
+    changed = [place for place in found if found[place][0] != samples["one device"][place][0]]
+    assert len(changed) > len(found) / 2
 
 
 def test_rows_shared_among_devices_keep_the_scales_of_int8_with_their_columns(samples):

@@ -12,7 +12,15 @@ import pytest
 
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.policy import PolicyConfig, forward, init_policy, vocabulary_logits
+from zerocoder_jax.policy import (
+    LoraSettings,
+    PolicyConfig,
+    abstract_lora,
+    forward,
+    init_policy,
+    merge_lora,
+    vocabulary_logits,
+)
 from zerocoder_jax.policy.log_probs import token_log_probs
 from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSettings, sample_key
 
@@ -48,6 +56,15 @@ def engine(shapes=SHAPES, longest=12, config=CONFIG):
     return made
 
 
+def adapters_of(lora, config=CONFIG):
+    """Adapters that change the policy plainly and leave its distributions of their kind."""
+    random = np.random.default_rng(2)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(random.normal(size=leaf.shape) * 0.2, leaf.dtype),
+        abstract_lora(config, lora),
+    )
+
+
 def prompts_of(lengths, seed=0):
     random = np.random.default_rng(seed)
     return [random.integers(4, CONFIG.vocab_size, size=length).tolist() for length in lengths]
@@ -69,22 +86,20 @@ def run(engine, prompts, counts, **options):
     return found
 
 
-def logits_after(prompt, tokens, config=CONFIG):
+def logits_after(prompt, tokens, config=CONFIG, params=None):
     """What the policy says about each token of a reply, by one pass over all of it."""
-    made = policy(config)
+    params = policy(config).params if params is None else params
     whole = jnp.asarray([list(prompt) + list(tokens)], jnp.int32)
     padded = jnp.pad(whole, ((0, 0), (0, 100 - whole.shape[1])))
-    hidden = _hidden(padded, config)
-    return np.asarray(
-        vocabulary_logits(made.params, hidden[0, len(prompt) - 1 : whole.shape[1] - 1])
-    )
+    hidden = _hidden(params, padded, config)
+    return np.asarray(vocabulary_logits(params, hidden[0, len(prompt) - 1 : whole.shape[1] - 1]))
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _hidden(tokens, config):
-    made = policy(config)
+@functools.partial(jax.jit, static_argnums=2)
+def _hidden(params, tokens, config):
     positions = jnp.arange(tokens.shape[1])[None]
-    return forward(made.graphdef, made.params, tokens, positions, jnp.ones(tokens.shape, bool))
+    graphdef = policy(config).graphdef
+    return forward(graphdef, params, tokens, positions, jnp.ones(tokens.shape, bool))
 
 
 @pytest.mark.parametrize(
@@ -347,6 +362,27 @@ def test_reduced_precision_stays_near_the_policy():
             logits = logits_after(prompts[index], rollout.tokens)
             exact = jax.nn.log_softmax(logits)[np.arange(len(rollout.tokens)), rollout.tokens]
             np.testing.assert_allclose(rollout.log_probs, exact, atol=tolerance)
+
+
+def test_int8_kernels_keep_adapters_beside_them():
+    lora = LoraSettings(2, 3.0, ("query", "output", "up", "down"))
+    shapes = dataclasses.replace(SHAPES, dtype="int8")
+    made = RolloutEngine(policy(), SamplingSettings(max_new_tokens=12), shapes, lora=lora)
+    with pytest.raises(ValueError, match="loads adapters"):
+        made.load(policy().params)
+    made.load(policy().params, adapters_of(lora))
+    base = engine(shapes).decode_weights["layers"][1]
+    for name, projection in made.decode_weights["layers"][1].items():
+        if "norm" not in name:
+            np.testing.assert_array_equal(projection["kernel"], base[name]["kernel"])
+            assert projection["a"].dtype == projection["b"].dtype == jnp.bfloat16
+    merged = merge_lora(policy().params, adapters_of(lora), lora.scale)
+    prompts = prompts_of([5, 40, 70])
+    greedy = [SamplingSettings(temperature=0.0, max_new_tokens=12)] * 3
+    for (index, _), rollout in run(made, prompts, 1, sampling=greedy).items():
+        logits = logits_after(prompts[index], rollout.tokens, params=merged)
+        exact = jax.nn.log_softmax(logits)[np.arange(len(rollout.tokens)), rollout.tokens]
+        np.testing.assert_allclose(rollout.log_probs, exact, atol=0.6)
 
 
 def test_in_bfloat16_log_probs_are_those_of_the_training_path_in_bfloat16():

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,8 +22,12 @@ from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence
 pytestmark = pytest.mark.optimized
 
 
-def compare(config, problems, samples: int) -> np.ndarray:
-    """The difference of each sampled token's log-prob between the two, float64 [tokens]."""
+def sampled(config, problems, samples: int, b: float = 0.0):
+    """The update of the config's policy, the policy as rollouts load it, and samples of it.
+
+    Args:
+        b: where the config wants adapters, the deviation of their second matrices' numbers.
+    """
     mesh = make_mesh(config.mesh)
     policy = load_policy(config.policy.source, mesh=mesh)
     prompts = [
@@ -30,26 +35,48 @@ def compare(config, problems, samples: int) -> np.ndarray:
         for problem in problems
         for of_role in (write.coder_prompt, write.tester_prompt)
     ]
+    update = PolicyUpdate(policy, config, mesh)
+    weights, adapters = policy.params, None
+    if update.programs.lora:
+        weights, adapters = update.weights_and_adapters(update.init(policy.params))
+        adapters = with_noise(adapters, b)
     engine = RolloutEngine(
         dataclasses.replace(policy, params={}),
         SamplingSettings(config.rollout.temperature, 1.0, 0, config.rollout.max_new_tokens),
         config.rollout,
         mesh,
+        update.programs.lora,
     )
-    engine.load(policy.params)
+    engine.load(weights, adapters)
     keys = [sample_key(0, 0, i, 0, s) for i in range(len(prompts)) for s in range(samples)]
     rollouts = list(engine.generate(prompts, samples, np.asarray(keys)))
     engine.release()
-    update = PolicyUpdate(policy, config, mesh)
+    assert sum(len(one.tokens) for one in rollouts) > 50 * len(problems)
     sequences = [
         TrainingSequence(
             np.asarray(prompts[one.prompt_index], np.int32), one.tokens, 0.0, one.log_probs
         )
         for one in rollouts
     ]
-    trained = update._log_probs("score_policy", policy.params, None, sequences)
-    assert sum(map(len, trained)) > 50 * len(problems)
-    return np.concatenate([a - b.log_probs for a, b in zip(trained, rollouts)]).astype(np.float64)
+    return update, (weights, adapters), sequences
+
+
+def difference(update, policy, sequences) -> np.ndarray:
+    """Of each sampled token's log-prob between trainer and sampler, float64 [tokens]."""
+    trained = update._log_probs("score_policy", *policy, sequences)
+    gaps = [own - one.rollout_log_probs for own, one in zip(trained, sequences)]
+    return np.concatenate(gaps).astype(np.float64)
+
+
+def with_noise(adapters, b: float):
+    """The adapters with normal noise of deviation ``b`` for their second matrices."""
+    random = np.random.default_rng(0)
+
+    def second(path, leaf):
+        noise = b * random.normal(size=leaf.shape)
+        return jnp.asarray(noise, leaf.dtype) if path[-1].key == "b" else leaf
+
+    return jax.tree_util.tree_map_with_path(second, adapters)
 
 
 # A temperature below 1 enlarges the rounding of logits; what bfloat16 promises is said of 1.
@@ -67,11 +94,32 @@ def test_toy_policy(repository: Path, dtype: str, temperature: float, tolerance:
             "--config.training.length_buckets=(112,)",
         ],
     )
-    difference = compare(config, read_problems("toy:train", limit=8), samples=4)
-    assert np.abs(difference).mean() < tolerance / 10
+    gap = np.abs(difference(*sampled(config, read_problems("toy:train", limit=8), samples=4)))
+    assert gap.mean() < tolerance / 10
     # In bfloat16 a hundredth of the tokens may differ by two roundings of a logit.
-    quantile = 1.0 if dtype == "float32" else 0.99
-    assert np.quantile(np.abs(difference), quantile) < tolerance
+    assert np.quantile(gap, 1.0 if dtype == "float32" else 0.99) < tolerance
+    jax.clear_caches()
+
+
+def test_adapters_count_even_where_they_are_less_than_the_last_digit_of_a_weight(repository: Path):
+    """Merged into the weights, whose precision is bfloat16, these differ by more than 1e-3."""
+    config = load_config(
+        f"{repository}/configs/toy.py",
+        [
+            "--config.policy.reference_dtype=bfloat16",
+            "--config.policy.lora.rank=4",
+            "--config.policy.lora.alpha=6",
+            "--config.policy.lora.targets=query,value,output,up,down",
+            "--config.rollout.rows=16",
+            "--config.training.length_buckets=(112,)",
+        ],
+    )
+    problems = read_problems("toy:train", limit=2)
+    update, (weights, adapters), sequences = sampled(config, problems, samples=8, b=3e-4)
+    assert np.abs(difference(update, (weights, adapters), sequences)).max() < 1e-4
+    # Not because they change nothing.
+    initial = with_noise(adapters, 0.0)
+    assert np.abs(difference(update, (weights, initial), sequences)).max() > 1e-3
     jax.clear_caches()
 
 
@@ -88,4 +136,4 @@ def test_real_weights(repository: Path, real_weights: Path, shared_data: Path):
         ],
     )
     problems = read_problems(f"mbpp:{shared_data}/mbpp/mbpp.jsonl", limit=1)
-    assert np.abs(compare(config, problems, samples=2)).max() < 1e-4
+    assert np.abs(difference(*sampled(config, problems, samples=2))).max() < 1e-4

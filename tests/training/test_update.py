@@ -271,18 +271,25 @@ def test_several_minibatches_measure_the_clip_against_the_policy_that_sampled():
     assert metrics["policy/kl"] > 0
 
 
-def test_adapters_leave_the_weights_alone_and_are_merged_for_the_rollout():
+def test_adapters_leave_the_weights_alone_and_are_merged_in_float32():
     config = small_config()
     config.policy.lora.rank = 2
+    config.policy.reference_dtype = "bfloat16"
     update, state = new_update(config)
-    base = jax.tree.map(np.array, update.policy_params(state))
+    weights, adapters = update.weights_and_adapters(state)
+    assert adapters is state.params
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(weights))
+    base = jax.tree.map(lambda leaf: np.array(leaf, np.float32), weights)
     assert set(state.params) == {"layers"}
     for _ in range(2):
         state, metrics = update(state, sequences())
-    merged = update.policy_params(state)
+    merged = update.merged_params(state)
     np.testing.assert_array_equal(merged["embedding"]["table"], base["embedding"]["table"])
-    kernel = merged["layers"]["mlp"]["up"]["kernel"]
-    assert np.abs(kernel - base["layers"]["mlp"]["up"]["kernel"]).max() > 1e-5
+    kernel, own = merged["layers"]["mlp"]["up"]["kernel"], state.params["layers"]["mlp"]["up"]
+    assert kernel.dtype == jnp.float32
+    added = update.programs.lora.scale * (own["a"] @ own["b"])
+    assert np.abs(added).max() > 1e-5
+    np.testing.assert_allclose(kernel, base["layers"]["mlp"]["up"]["kernel"] + added, rtol=1e-5)
     assert metrics["policy/kl"] > 0
 
 

@@ -20,6 +20,7 @@ from zerocoder_jax.parallel import USABLE_MEMORY, Machine, compile_only_devices,
 from zerocoder_jax.parallel.machines import GiB
 from zerocoder_jax.policy import PolicyConfig
 from zerocoder_jax.policy.loading import open_checkpoint
+from zerocoder_jax.policy.lora import lora_settings
 from zerocoder_jax.rollout.engine import SLOT_MULTIPLE
 from zerocoder_jax.rollout.programs import Programs, prompt_buckets
 from zerocoder_jax.training.update_programs import UpdatePrograms
@@ -164,6 +165,7 @@ def _rollout_programs(config: Any, policy: PolicyConfig, mesh: Mesh) -> Programs
         stop_tokens=(0,),
         compute_dtype=jnp.float32 if rollout.dtype == "float32" else jnp.bfloat16,
         quantized=rollout.dtype == "int8",
+        lora=lora_settings(config.policy.lora),
     )
 
 

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.parallel.mesh import owners_of_rows
-from zerocoder_jax.policy import Params, Policy
+from zerocoder_jax.policy import LoraSettings, Params, Policy
 from zerocoder_jax.rollout.decode import Window
 from zerocoder_jax.rollout.demand import Demand
 from zerocoder_jax.rollout.programs import Programs, prompt_buckets, prompts_per_prefill
@@ -82,6 +82,7 @@ class RolloutEngine:
         settings: SamplingSettings,
         config: Any = None,
         mesh: Mesh | None = None,
+        lora: LoraSettings | None = None,
     ):
         """
         Args:
@@ -90,6 +91,7 @@ class RolloutEngine:
             config: ``EngineSettings`` or ``config.rollout``.
             mesh: the training mesh. Rows are spread over this host's devices, except that those
                 along "tensor" share rows. Default: this host's devices, one by one.
+            lora: of the adapters that ``load`` brings beside the weights; None: it brings none.
         """
         shapes = config if config is not None else EngineSettings()
         if shapes.dtype not in ("float32", "bfloat16", "int8"):
@@ -98,6 +100,7 @@ class RolloutEngine:
             )
         self._policy = policy
         self._settings = settings
+        self._lora = lora
         self._quantized = shapes.dtype == "int8"
         self._dtype = jnp.float32 if shapes.dtype == "float32" else jnp.bfloat16
         self._max_rows, self._window = int(shapes.rows), int(shapes.window)
@@ -117,16 +120,20 @@ class RolloutEngine:
 
     # ---- weights -------------------------------------------------------------------------------
 
-    def load(self, params: Params) -> None:
+    def load(self, params: Params, adapters: Params | None = None) -> None:
         """Take these weights for sampling: to be called after every update.
 
-        Casts once, and moves the cast copy to where decoding wants it, a layer at a time.
+        Casts once, and moves the cast copy to where decoding wants it, a layer at a time. Adapters
+        (the tree of ``lora.init_lora``) are not merged: what is sampled is what training computes.
         """
+        if (adapters is None) != (self._lora is None):
+            raise ValueError("an engine of LoraSettings loads adapters, any other loads none")
         self._weights = None
         outer, layer = self._lay_out
         weights = outer({name: part for name, part in params.items() if name != "layers"})
+        low_rank = None if adapters is None else adapters["layers"]
         weights["layers"] = [
-            layer(params["layers"], jnp.int32(index))
+            layer(params["layers"], jnp.int32(index), low_rank)
             for index in range(self._policy.config.num_layers)
         ]
         self._weights = jax.tree.map(self._local, weights)
@@ -158,10 +165,16 @@ class RolloutEngine:
             functools.partial(outer_weights, **options),
             out_shardings=on_mesh(outer_specs(quantized=self._quantized)),
         )
-        shards = self._mesh.shape["tensor"]
         layer = jax.jit(
-            functools.partial(layer_weights, tensor_shards=shards, **options),
-            out_shardings=on_mesh(layer_specs(self._policy.config, quantized=self._quantized)),
+            functools.partial(
+                layer_weights,
+                tensor_shards=self._mesh.shape["tensor"],
+                lora_scale=self._lora.scale if self._lora else 1.0,
+                **options,
+            ),
+            out_shardings=on_mesh(
+                layer_specs(self._policy.config, quantized=self._quantized, lora=self._lora)
+            ),
         )
         return outer, layer
 
@@ -292,6 +305,7 @@ class RolloutEngine:
                 stop_tokens=tuple(self._policy.stop_token_ids),
                 compute_dtype=self._dtype,
                 quantized=self._quantized,
+                lora=self._lora,
             )
         return self._programs
 

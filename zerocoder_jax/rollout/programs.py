@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from zerocoder_jax.parallel.program_table import ProgramTable
-from zerocoder_jax.policy import PolicyConfig
+from zerocoder_jax.policy import LoraSettings, PolicyConfig
 from zerocoder_jax.policy.attention import AttentionName
 from zerocoder_jax.rollout.attention import DecodeAttentionName, Tile, attention_for, tile_read
 from zerocoder_jax.rollout.cache import Cache, cache_shape, copy_rows
@@ -63,17 +63,31 @@ class Programs:
         stop_tokens: tuple[int, ...],
         compute_dtype: Any,
         quantized: bool = False,
+        lora: LoraSettings | None = None,
     ):
+        """
+        Args:
+            config: of the policy.
+            mesh: of ``engine.rollout_meshes``.
+            rows: of the cache on each device.
+            slots: of each row of the cache.
+            window: the most steps of decoding between two looks.
+            stop_tokens: ids that end a row.
+            compute_dtype: of products, cache and all weights but quantized ones.
+            quantized: kernels are int8.
+            lora: of the adapters that the weights have; None: they have none.
+        """
         self.mesh = mesh
         self._config = config
         self._rows, self._slots = rows, slots
         self._devices = mesh.shape["rows"]
         self._dtype = compute_dtype
         self._quantized = quantized
+        self._lora = lora
         platform = mesh.devices.flat[0].platform
         self.decode_attention = attention_for(platform, config.head_dim)
         self._functions = _functions(
-            config, mesh, self.decode_attention, window, stop_tokens, compute_dtype, quantized
+            config, mesh, self.decode_attention, window, stop_tokens, compute_dtype, quantized, lora
         )
         self._table = ProgramTable(self.lower)
 
@@ -173,15 +187,14 @@ class Programs:
 
     def abstract_weights(self) -> DecodeWeights:
         """The shapes of the weights as they are laid out for decoding, with their shardings."""
-        from zerocoder_jax.policy import abstract_params
+        from zerocoder_jax.policy import abstract_lora, abstract_params
 
-        shapes = jax.eval_shape(
-            functools.partial(
-                decode_weights, config=self._config, dtype=self._dtype, quantized=self._quantized
-            ),
-            abstract_params(self._config),
+        lay_out = functools.partial(
+            decode_weights, config=self._config, dtype=self._dtype, quantized=self._quantized
         )
-        specs = weight_specs(self._config, quantized=self._quantized)
+        adapters = abstract_lora(self._config, self._lora) if self._lora else None
+        shapes = jax.eval_shape(lay_out, abstract_params(self._config), adapters=adapters)
+        specs = weight_specs(self._config, quantized=self._quantized, lora=self._lora)
         return jax.tree.map(
             lambda array, spec: jax.ShapeDtypeStruct(
                 array.shape, array.dtype, sharding=NamedSharding(self.mesh, spec)
@@ -201,6 +214,7 @@ def _functions(
     stop_tokens: tuple[int, ...],
     compute_dtype: Any,
     quantized: bool,
+    lora: LoraSettings | None,
 ) -> dict[str, Any]:
     """The three programs, jitted for a mesh; the cache is donated."""
     platform = mesh.devices.flat[0].platform
@@ -239,7 +253,7 @@ def _functions(
         )
         return jax.jit(on_each, donate_argnums=donated)
 
-    weights_spec = weight_specs(config, quantized=quantized)
+    weights_spec = weight_specs(config, quantized=quantized, lora=lora)
     split, cache_spec, by_step = P("rows"), P("rows", "tensor"), P(None, "rows")
     window_spec: Any = Window(*cast(Any, (split, split, split, by_step, by_step, by_step)))
     return {

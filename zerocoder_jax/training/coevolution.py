@@ -154,7 +154,11 @@ class CoEvolution:
         ):
             self._pool = pool
             self._engine = RolloutEngine(
-                policy, sampling_settings(config.rollout), config.rollout, mesh
+                policy,
+                sampling_settings(config.rollout),
+                config.rollout,
+                mesh,
+                self._update.programs.lora,
             )
             if policy.tokenizer is None:
                 raise UserError(f"config.policy.source={config.policy.source} has no tokenizer")
@@ -386,7 +390,7 @@ class CoEvolution:
     # ---- the policy between updates --------------------------------------------------------------
 
     def _load_engine(self) -> None:
-        self._engine.load(self._update.policy_params(self._state))
+        self._engine.load(*self._update.weights_and_adapters(self._state))
 
     def _load_sampler(self) -> Sampler:
         self._load_engine()

@@ -45,7 +45,11 @@ class PolicyUpdate:
         self._config = config
         lora = self.programs.lora
         self._merge = jax.jit(
-            lambda weights, adapters: merge_lora(weights, adapters, lora.scale if lora else 1.0),
+            lambda weights, adapters: merge_lora(
+                jax.tree.map(lambda leaf: leaf.astype(jnp.float32), weights),
+                adapters,
+                lora.scale if lora else 1.0,
+            ),
             out_shardings=self.programs.weights_shardings,
         )
         self._policy_config = policy.config
@@ -98,8 +102,18 @@ class PolicyUpdate:
         by_length = [(kind, length) for length in reversed(lengths) for kind in kinds]
         self._table.compile([*by_length, ("apply", 0), ("zeros", 0)])
 
-    def policy_params(self, state: TrainState) -> Any:
-        """The policy's weights as the rollout loads them; adapters are merged into a copy."""
+    def weights_and_adapters(self, state: TrainState) -> tuple[Any, Any]:
+        """The policy as the rollout loads it: all weights and None, or the frozen weights and what
+        is trained beside them. Nothing is copied."""
+        if self.programs.lora is None:
+            return state.params, None
+        return self._frozen, state.params
+
+    def merged_params(self, state: TrainState) -> Any:
+        """The policy as one tree of float32 weights, for exports: adapters are merged into a copy.
+
+        In bfloat16 what they add to a weight would often be less than its last digit, and be lost.
+        """
         if self.programs.lora is None:
             return state.params
         return self._merge(self._frozen, state.params)
@@ -169,9 +183,7 @@ class PolicyUpdate:
                 "score_reference", self._frozen, None, sequences
             )
         if updates_per_step(self._config) > 1:
-            weights, adapters = (
-                (self._frozen, state.params) if self.programs.lora else (state.params, None)
-            )
+            weights, adapters = self.weights_and_adapters(state)
             fixed["old_log_probs"] = self._log_probs("score_policy", weights, adapters, sequences)
         return [
             dataclasses.replace(one, **{name: values[i] for name, values in fixed.items()})
