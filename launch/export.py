@@ -13,8 +13,9 @@ EXAMPLES = """examples:
   python launch/export.py --policy=gguf:FILE --output=exported
 
 The directory holds what transformers loads: config.json, generation_config.json, the tokenizer and
-safetensors. A run that trained adapters is exported with them merged into the weights; --adapter
-writes the adapters alone, in PEFT's layout. The output directory must not exist yet."""
+safetensors. A run that trained adapters is exported with them merged into the weights, of which
+16 bits keep only a part; --adapter writes the adapters alone, in PEFT's layout. The output
+directory must not exist yet."""
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from configs import base
 from zerocoder_jax.command_line import write_config_json
+from zerocoder_jax.evaluation.evaluated_policy import load_evaluated_policy
 from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.policy import (
     ChatTokenizer,
@@ -124,6 +125,19 @@ def test_a_runs_adapters_are_exported_merged_and_alone(
     merged = merge_lora(frozen, lora, settings.scale)
     exported = load_policy(f"hf:{tmp_path / 'out0'}").params
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, 1e-6), exported, merged)
+
+
+def test_a_runs_adapters_are_evaluated_as_they_were_trained(
+    run: Callable[[int], tuple[Path, Any]],
+) -> None:
+    directory, trained = run(2)
+    mesh = make_mesh(base.get_config().mesh)
+    evaluated = load_evaluated_policy(str(directory), mesh)
+    assert evaluated.step == 3 and evaluated.lora is not None and evaluated.lora.rank == 2
+    assert jax.tree.all(jax.tree.map(np.array_equal, evaluated.adapters, trained))
+    frozen = load_policy(f"hf:{directory.parent / 'initial'}", dtype="bfloat16").params
+    assert jax.tree.all(jax.tree.map(np.array_equal, evaluated.policy.params, frozen))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(evaluated.policy.params)} == {"bfloat16"}
 
 
 def test_what_is_not_there_is_refused_in_one_line(repository: Path, tmp_path: Path) -> None:

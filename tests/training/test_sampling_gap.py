@@ -10,7 +10,7 @@ import pytest
 
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.parallel import make_mesh
-from zerocoder_jax.policy import load_policy
+from zerocoder_jax.policy import load_policy, merge_lora
 
 # The module: pytest would take a function named tester_prompt for a test.
 from zerocoder_jax.problems import prompts as write
@@ -102,7 +102,7 @@ def test_toy_policy(repository: Path, dtype: str, temperature: float, tolerance:
 
 
 def test_adapters_count_even_where_they_are_less_than_the_last_digit_of_a_weight(repository: Path):
-    """Merged into the weights, whose precision is bfloat16, these differ by more than 1e-3."""
+    """Trainer and sampler agree in float32 although the frozen weights are bfloat16."""
     config = load_config(
         f"{repository}/configs/toy.py",
         [
@@ -117,9 +117,11 @@ def test_adapters_count_even_where_they_are_less_than_the_last_digit_of_a_weight
     problems = read_problems("toy:train", limit=2)
     update, (weights, adapters), sequences = sampled(config, problems, samples=8, b=3e-4)
     assert np.abs(difference(update, (weights, adapters), sequences)).max() < 1e-4
-    # Not because they change nothing.
-    initial = with_noise(adapters, 0.0)
-    assert np.abs(difference(update, (weights, initial), sequences)).max() > 1e-3
+    # Neither without adapters nor with adapters merged in bfloat16.
+    nothing = with_noise(adapters, 0.0)
+    merged = merge_lora(weights, adapters, update.programs.lora.scale)
+    for others in (weights, merged):
+        assert np.abs(difference(update, (others, nothing), sequences)).max() > 5e-4
     jax.clear_caches()
 
 
