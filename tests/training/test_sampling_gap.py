@@ -90,7 +90,7 @@ def test_toy_policy(repository: Path, dtype: str, temperature: float, tolerance:
             f"--config.policy.compute_dtype={dtype}",
             f"--config.rollout.dtype={dtype}",
             f"--config.rollout.temperature={temperature}",
-            "--config.rollout.rows=16",
+            "--config.rollout.rows=8",
             "--config.training.length_buckets=(112,)",
         ],
     )
@@ -110,7 +110,7 @@ def test_adapters_count_even_where_they_are_less_than_the_last_digit_of_a_weight
             "--config.policy.lora.rank=4",
             "--config.policy.lora.alpha=6",
             "--config.policy.lora.targets=query,value,output,up,down",
-            "--config.rollout.rows=16",
+            "--config.rollout.rows=8",
             "--config.training.length_buckets=(112,)",
         ],
     )
