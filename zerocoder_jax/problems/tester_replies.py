@@ -15,7 +15,8 @@ constant_assert        its outcome does not depend on the call: see ``tautologie
 guarded_assert         stands in a try, an if, a loop or a with: it might never be judged
 exits                  ends the process: ``exit()``, ``sys.exit()``, ``os._exit()``, SystemExit
 inspection_import      needs a module that can look at or change the solution or the judge
-inspection             the same without an import: ``f.__code__``, ``globals()``, ``open()``
+inspection             the same without an import: ``f.__code__``, ``globals()``, ``json.codecs``
+nondeterministic       asks for the time, for an address or for a seed of the system
 rebinds_entry_point    gives the entry point's name to something else on the way
 undefined_name         compares with what only a solution could define
 =====================  =============================================================================
@@ -29,6 +30,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from zerocoder_jax.problems.allowed_names import ALLOWED_MODULES, refusal
 from zerocoder_jax.problems.coder_replies import LONGEST_REPLY, bound_names
 from zerocoder_jax.problems.entry_points import parse_quietly
 from zerocoder_jax.problems.fences import fenced_blocks, without_thought
@@ -49,30 +51,26 @@ TEST_REASONS = (
     "exits",
     "inspection_import",
     "inspection",
+    "nondeterministic",
     "rebinds_entry_point",
     "undefined_name",
 )
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Modules from which values are made. Anything else has no business in a test of one function.
-_ALLOWED_MODULES = _words(
-    "array bisect cmath collections copy dataclasses datetime decimal enum fractions functools"
-    " heapq itertools json math numbers numpy operator random re statistics string textwrap typing"
-    " __future__ pytest time"
-)
-# `sys.maxsize` is a number; `sys.modules` is a way into the judge.
-_ALLOWED_SYS = frozenset({"maxsize", "float_info", "maxunicode", "getsizeof"})
-_INSPECTION_NAMES = _words(
-    "__import__ breakpoint compile delattr eval exec getattr globals input locals open"
-    " setattr vars __builtins__ __loader__ __spec__ __file__"
-)
-_INSPECTION_ATTRIBUTES = frozenset({"attrgetter", "methodcaller"})
 # Methods by which an object could agree with every value.
-_COMPARING = _words("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __bool__ __contains__ __len__")
+_COMPARING = frozenset(
+    [
+        "__eq__",
+        "__ne__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+        "__bool__",
+        "__contains__",
+        "__len__",
+    ]
+)
 _EXIT_NAMES = frozenset({"exit", "quit", "SystemExit", "KeyboardInterrupt"})
 _EXIT_ATTRIBUTES = frozenset({"exit", "_exit", "abort", "kill", "execv"})
 
@@ -127,7 +125,7 @@ def _stdio_test(text: str) -> StdioTest:
 
 def _assert_test(text: str, problem: Problem, asserts_per_test: int) -> AssertTest:
     entry_point = problem.entry_point or ""
-    known = {entry_point.partition(".")[0], *dir(builtins), *_ALLOWED_MODULES, "sys"}
+    known = {entry_point.partition(".")[0], *dir(builtins), *ALLOWED_MODULES}
     known.update(re.findall(r"\w+", problem.starter_code))  # a ListNode that comes with it
     trees = list(_modules(text))
     refusals = []
@@ -241,8 +239,9 @@ def _judge(
         raise _Refused("constant_assert")
     # The message is not needed and could hold code.
     kept = [*_needed(node, before, entry_point), ast.Assert(test=node.test, msg=None)]
+    if reason := refusal(kept):
+        raise _Refused(reason)
     for statement in kept:
-        _refuse_inspection(statement)
         if entry_point.partition(".")[0] in names_stored(statement):
             raise _Refused("rebinds_entry_point")
         if _COMPARING & names_stored(statement):
@@ -332,33 +331,6 @@ def _needed(node: ast.Assert, before: list[ast.stmt], entry_point: str) -> list[
         kept.append(statement)
         wanted |= names_loaded(statement) - {owner}
     return kept[::-1]
-
-
-def _refuse_inspection(statement: ast.stmt) -> None:
-    for node in ast.walk(statement):
-        match node:
-            case ast.Import(names=aliases):
-                modules = [alias.name for alias in aliases]
-            case ast.ImportFrom(module=module):
-                modules = [module or "."]
-            case ast.Attribute(value=ast.Name(id="sys"), attr=attribute):
-                if attribute not in _ALLOWED_SYS:
-                    raise _Refused("inspection_import")
-                continue
-            case ast.Attribute(attr=attribute, ctx=context):
-                inspects = attribute.startswith("__") or attribute in _INSPECTION_ATTRIBUTES
-                if inspects or not isinstance(context, ast.Load):
-                    raise _Refused("inspection")
-                continue
-            case ast.alias(name=name) if name in _INSPECTION_ATTRIBUTES:
-                raise _Refused("inspection")
-            case ast.Name(id=name) if name in _INSPECTION_NAMES:
-                raise _Refused("inspection")
-            case _:
-                continue
-        for module in modules:
-            if module.partition(".")[0] not in _ALLOWED_MODULES | {"sys"}:
-                raise _Refused("inspection_import")
 
 
 def _exits(trees: list[ast.Module], entry_point: str) -> bool:
