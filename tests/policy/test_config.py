@@ -68,6 +68,8 @@ def test_yarn_is_read_as_qwen_documents_it() -> None:
         ({"num_experts": 128}, "mixture-of-experts"),
         ({"use_sliding_window": True}, "sliding-window attention is in use"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding-window"),
+        ({"layer_types": ["linear_attention"] * 28}, "layer type 'linear_attention'"),
+        ({"layer_types": "full_attention"}, "'layer_types' is \"full_attention\"; a list"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2}}, "rope scaling 'longrope'"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' has no factor"),
         ({"rope_scaling": {"type": "yarn", "factor": None}}, "rope scaling 'yarn' has no factor"),
@@ -81,6 +83,90 @@ def test_yarn_is_read_as_qwen_documents_it() -> None:
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        config_from_hugging_face(QWEN2_5_CODER_7B | fields, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"hidden_size": "3584"}, "'hidden_size' is \"3584\"; a positive integer is expected"),
+        ({"hidden_size": 3584.0}, "'hidden_size' is 3584.0; a positive integer"),
+        ({"num_hidden_layers": True}, "'num_hidden_layers' is true; a positive integer"),
+        ({"num_attention_heads": 0}, "'num_attention_heads' is 0; a positive integer"),
+        ({"vocab_size": [152064]}, r"'vocab_size' is \[152064\]; a positive integer"),
+        ({"head_dim": {"size": 128}}, "'head_dim' is {\"size\": 128}; a positive integer"),
+        ({"max_position_embeddings": "x" * 99}, "'max_position_embeddings' is \"xxx.*[.][.][.]; "),
+        ({"rms_norm_eps": "1e-6"}, "'rms_norm_eps' is \"1e-6\"; a positive number"),
+        ({"rms_norm_eps": float("inf")}, "'rms_norm_eps' is Infinity; a positive number"),
+        ({"rope_theta": [1e6]}, "'rope_theta' is .*; a positive number"),
+        ({"tie_word_embeddings": "false"}, "'tie_word_embeddings' is \"false\"; true or false"),
+        ({"use_sliding_window": 1}, "'use_sliding_window' is 1; true or false"),
+        ({"hidden_act": None, "mlp_bias": 0}, "'mlp_bias' is 0; true or false"),
+        ({"rope_scaling": "yarn"}, 'rope_scaling is "yarn"; an object is expected'),
+        ({"rope_scaling": {"type": 4}}, "'rope_scaling.type' is 4; a string is expected"),
+        ({"rope_scaling": {"type": "yarn", "factor": "4"}}, "'rope_scaling.factor' is \"4\""),
+        ({"rope_parameters": [1]}, r"rope_parameters is \[1\]; an object"),
+        ({"model_type": 7}, "'model_type' is 7; a string"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named_in_one_line(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=f"^config.json: .*{said}") as error:
+        config_from_hugging_face(QWEN2_5_CODER_7B | fields, "config.json")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fields", [[], "qwen2", 7, None])
+def test_a_configuration_that_is_no_object_is_refused(fields: Any) -> None:
+    with pytest.raises(UserError, match=r"config\.json: the file is .*; an object is expected"):
+        config_from_hugging_face(fields, "config.json")
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+
+
+@pytest.mark.parametrize(
+    ("fields", "theta", "scaling"),
+    [
+        ({"rope_parameters": {"rope_theta": 5e5}}, 5e5, None),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 5e5}}}, 5e5, None),
+        (
+            {"rope_parameters": {"full_attention": {"rope_theta": 5e5} | YARN}},
+            5e5,
+            RopeScaling("yarn", 4.0, original_max_positions=32768),
+        ),
+        (
+            {"rope_theta": 5e5, "rope_scaling": YARN, "rope_parameters": {"rope_theta": 5e5}}
+            | {"rope_parameters": {"rope_theta": 5e5} | YARN},
+            5e5,
+            RopeScaling("yarn", 4.0, original_max_positions=32768),
+        ),
+        ({}, 10_000.0, None),
+    ],
+)
+def test_rotary_parameters_are_read_wherever_they_stand(
+    fields: dict[str, Any], theta: float, scaling: RopeScaling | None
+) -> None:
+    without = {name: value for name, value in QWEN2_5_CODER_7B.items() if name != "rope_theta"}
+    config = config_from_hugging_face(without | fields, "config.json")
+    assert (config.rope_theta, config.rope_scaling) == (theta, scaling)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"rope_scaling": YARN | {"attn_factor": 1.5}}, "rope scaling field 'attn_factor'"),
+        ({"rope_parameters": {"rope_theta": 1e4}}, "contradict one another"),
+        ({"rope_scaling": YARN, "rope_parameters": {"rope_theta": 1e6}}, "contradict"),
+        ({"rope_scaling": YARN | {"short_factor": [1.0]}}, "'short_factor' is not supported"),
+        ({"rope_parameters": {"mrope_section": [16, 24, 24]}}, "'mrope_section' is not supported"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.25}}, "partial_rotary_factor"),
+        ({"rope_scaling": YARN | {"truncate": False}}, "'truncate' is not supported"),
+    ],
+)
+def test_rotary_parameters_that_would_be_dropped_are_refused_by_name(
+    fields: dict[str, Any], said: str
+) -> None:
     with pytest.raises(UserError, match=said):
         config_from_hugging_face(QWEN2_5_CODER_7B | fields, "config.json")
 

@@ -6,8 +6,10 @@ name, before a single weight is read.
 """
 
 import dataclasses
+import json
+import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from zerocoder_jax.errors import UserError
 
@@ -109,42 +111,34 @@ class PolicyConfig:
 
 def config_from_hugging_face(fields: Mapping[str, Any], origin: str) -> PolicyConfig:
     """The configuration in a ``config.json``, already parsed; ``origin`` names it in errors."""
-    family = fields.get("model_type")
+    read = TypedFields(fields, origin)
+    family = read.text("model_type")
     if family not in ARCHITECTURES:
         raise UserError(
             f"{origin}: model_type {family!r} is not supported; "
             f"supported are {', '.join(ARCHITECTURES)}"
         )
-    _refuse_unsupported(fields, family, origin)
-
-    def required(name: str) -> Any:
-        if fields.get(name) is None:
-            raise UserError(f"{origin}: field {name!r} is missing; the checkpoint is incomplete")
-        return fields[name]
-
-    heads = required("num_attention_heads")
-    # transformers 5 writes rope_theta into rope_parameters, which also replaces rope_scaling.
-    rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
-    if (rope.get("partial_rotary_factor") or fields.get("partial_rotary_factor") or 1.0) != 1.0:
-        raise UserError(f"{origin}: partial_rotary_factor is not supported; heads rotate whole")
-    max_positions = fields.get("max_position_embeddings", 32_768)
+    _refuse_unsupported(read, family)
+    heads, hidden_size = read.integer("num_attention_heads"), read.integer("hidden_size")
+    max_positions = read.integer("max_position_embeddings", 32_768)
+    theta, scaling = _rope(read, max_positions)
+    # A Qwen3 configuration without the field means 128, whatever the width.
+    head_dim = read.integer("head_dim", 128 if family == "qwen3" else hidden_size // heads)
     return PolicyConfig(
         family=family,
-        vocab_size=required("vocab_size"),
-        hidden_size=required("hidden_size"),
-        intermediate_size=required("intermediate_size"),
-        num_layers=required("num_hidden_layers"),
+        vocab_size=read.integer("vocab_size"),
+        hidden_size=hidden_size,
+        intermediate_size=read.integer("intermediate_size"),
+        num_layers=read.integer("num_hidden_layers"),
         num_heads=heads,
-        num_kv_heads=fields.get("num_key_value_heads") or heads,
-        # A Qwen3 configuration without the field means 128, whatever the width.
-        head_dim=fields.get("head_dim")
-        or (128 if family == "qwen3" else required("hidden_size") // heads),
-        rope_theta=float(rope.get("rope_theta") or fields.get("rope_theta") or 10_000.0),
-        rope_scaling=_rope_scaling(rope, max_positions, origin),
-        rms_norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
+        num_kv_heads=read.integer("num_key_value_heads", heads),
+        head_dim=head_dim,
+        rope_theta=theta,
+        rope_scaling=scaling,
+        rms_norm_eps=read.number("rms_norm_eps", 1e-6),
         qkv_bias=family == "qwen2",
         qk_norm=family == "qwen3",
-        tie_embeddings=bool(fields.get("tie_word_embeddings", False)),
+        tie_embeddings=read.boolean("tie_word_embeddings", False),
         max_positions=max_positions,
     )
 
@@ -191,54 +185,156 @@ def config_to_hugging_face(config: PolicyConfig) -> dict[str, Any]:
     return fields
 
 
-def _refuse_unsupported(fields: Mapping[str, Any], family: str, origin: str) -> None:
+class TypedFields:
+    """Fields of a configuration by name and type; what is absent, null or of another type is
+    answered by the default or refused by name."""
+
+    def __init__(self, fields: Any, origin: str, prefix: str = ""):
+        """``prefix`` stands before every name in errors."""
+        if not isinstance(fields, Mapping):
+            raise UserError(f"{origin}: {prefix.rstrip('.') or 'the file'} is {_shown(fields)}; "
+                            "an object is expected")  # fmt: skip
+        self.fields = fields
+        self.origin = origin
+        self.prefix = prefix
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise ``UserError`` with the file's name before the reason."""
+        raise UserError(f"{self.origin}: {reason}")
+
+    def below(self, name: str) -> "TypedFields":
+        """The object in a field; an empty one where it is absent."""
+        value = self.fields.get(name)
+        return TypedFields({} if value is None else value, self.origin, f"{self.prefix}{name}.")
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """A positive integer; the field is required where there is no default."""
+        value = self._value(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            self._refuse_type(name, value, "a positive integer")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A positive, finite number."""
+        value = self._value(name, default)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            self._refuse_type(name, value, "a positive number")
+        return float(value)
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self._value(name, default)
+        if not isinstance(value, bool):
+            self._refuse_type(name, value, "true or false")
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A string."""
+        value = self._value(name, default)
+        if not isinstance(value, str):
+            self._refuse_type(name, value, "a string")
+        return value
+
+    def _value(self, name: str, default: Any) -> Any:
+        value = self.fields.get(name)
+        if value is None and default is None:
+            self.refuse(f"field {self.prefix + name!r} is missing; the checkpoint is incomplete")
+        return default if value is None else value
+
+    def _refuse_type(self, name: str, value: Any, expected: str) -> NoReturn:
+        self.refuse(f"field {self.prefix + name!r} is {_shown(value)}; {expected} is expected")
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON writes it, on one line, cut after 40 characters."""
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _refuse_unsupported(read: TypedFields, family: str) -> None:
+    fields = read.fields
     if any("expert" in name and value for name, value in fields.items()):
-        raise UserError(f"{origin}: mixture-of-experts models are not supported; use a dense one")
-    layer_types = fields.get("layer_types") or ()
-    if fields.get("use_sliding_window") or "sliding_attention" in layer_types:
-        raise UserError(
-            f"{origin}: sliding-window attention is in use and not supported; set "
-            "use_sliding_window to false (and every layer type to full_attention) if the model "
-            "was trained without it"
+        read.refuse("mixture-of-experts models are not supported; use a dense one")
+    layer_types = fields.get("layer_types") or []
+    if not isinstance(layer_types, list):
+        read.refuse(f"field 'layer_types' is {_shown(layer_types)}; a list is expected")
+    if read.boolean("use_sliding_window", False) or "sliding_attention" in layer_types:
+        read.refuse(
+            "sliding-window attention is in use and not supported; set use_sliding_window to false "
+            "(and every layer type to full_attention) if the model was trained without it"
         )
-    if family != "qwen2" and fields.get("attention_bias"):
-        raise UserError(f"{origin}: attention_bias is not supported for model_type {family!r}")
-    if fields.get("mlp_bias"):
-        raise UserError(f"{origin}: mlp_bias is not supported")
-    if fields.get("hidden_act", "silu") != "silu":
-        raise UserError(
-            f"{origin}: hidden_act {fields['hidden_act']!r} is not supported; only silu"
-        )
+    for layer_type in layer_types:
+        if layer_type != "full_attention":
+            read.refuse(f"layer type {layer_type!r} is not supported; only full_attention is")
+    if family != "qwen2" and read.boolean("attention_bias", False):
+        read.refuse(f"attention_bias is not supported for model_type {family!r}")
+    if read.boolean("mlp_bias", False):
+        read.refuse("mlp_bias is not supported")
+    if read.text("hidden_act", "silu") != "silu":
+        read.refuse(f"hidden_act {fields['hidden_act']!r} is not supported; only silu")
     if fields.get("quantization_config"):
-        raise UserError(
-            f"{origin}: quantized safetensors (quantization_config) are not supported; use the "
-            "unquantized checkpoint or a GGUF file"
+        read.refuse(
+            "quantized safetensors (quantization_config) are not supported; use the unquantized "
+            "checkpoint or a GGUF file"
         )
 
 
-def _rope_scaling(fields: Mapping[str, Any], max_positions: int, origin: str) -> RopeScaling | None:
+# Fields of rope_scaling and rope_parameters that are read, whatever the kind of scaling.
+_ROPE_FIELDS = {
+    "rope_type", "type", "rope_theta", "partial_rotary_factor", "factor",
+    "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor",
+    "low_freq_factor", "high_freq_factor",
+}  # fmt: skip
+# Fields that change nothing while they have this value.
+_ROPE_NEUTRAL = {"mscale": None, "mscale_all_dim": None, "truncate": True, "finetuned": True}
+
+
+def _rope(read: TypedFields, max_positions: int) -> tuple[float, RopeScaling | None]:
+    """Base and scaling of the rotary frequencies.
+
+    transformers before 5 has rope_theta and rope_scaling, 5 has rope_parameters with both in it,
+    by layer type where layers differ.
+    """
+    old, new = read.below("rope_scaling"), read.below("rope_parameters")
+    if set(new.fields) & {"full_attention", "sliding_attention", "linear_attention"}:
+        new = new.below("full_attention")
+    theta = 10_000.0  # transformers' default
+    thetas = [one.number("rope_theta") for one in (read, old, new) if one.fields.get("rope_theta")]
+    if thetas:
+        theta = thetas[0]
+    scalings = [_rope_scaling(one, max_positions) for one in (old, new) if one.fields]
+    if len(set(thetas)) > 1 or len(set(scalings)) > 1:
+        read.refuse("rope_theta, rope_scaling and rope_parameters contradict one another")
+    for one in (read, old, new):
+        if one.number("partial_rotary_factor", 1.0) != 1.0:
+            read.refuse("partial_rotary_factor is not supported; heads rotate whole")
+    return theta, scalings[0] if scalings else None
+
+
+def _rope_scaling(read: TypedFields, max_positions: int) -> RopeScaling | None:
+    for name, value in read.fields.items():
+        if name not in _ROPE_FIELDS and value != _ROPE_NEUTRAL.get(name) and value is not None:
+            read.refuse(f"rope scaling field {name!r} is not supported")
     # "type" is the spelling of older checkpoints and of Qwen's documentation.
-    kind: Any = fields.get("rope_type") or fields.get("type") or "default"
+    kind: Any = read.text("rope_type", read.text("type", "default"))
     if kind == "default":
         return None
     if kind not in ("linear", "yarn", "llama3"):
-        raise UserError(
-            f"{origin}: rope scaling {kind!r} is not supported; supported are linear, yarn, llama3"
-        )
-    if fields.get("factor") is None:
-        raise UserError(f"{origin}: rope scaling {kind!r} has no factor")
-    for name, harmless in (("mscale", None), ("mscale_all_dim", None), ("truncate", True)):
-        if fields.get(name, harmless) != harmless:
-            raise UserError(f"{origin}: rope scaling field {name!r} is not supported")
+        read.refuse(f"rope scaling {kind!r} is not supported; supported are linear, yarn, llama3")
+    if read.fields.get("factor") is None:
+        read.refuse(f"rope scaling {kind!r} has no factor")
+    factor = read.number("factor")
+    if kind == "linear":
+        return RopeScaling(kind="linear", factor=factor)
+    attention_factor = read.fields.get("attention_factor")
     return RopeScaling(
         kind=kind,
-        factor=float(fields["factor"]),
-        original_max_positions=int(fields.get("original_max_position_embeddings") or max_positions)
-        if kind != "linear"
-        else 0,
-        beta_fast=float(fields.get("beta_fast") or 32.0),
-        beta_slow=float(fields.get("beta_slow") or 1.0),
-        attention_factor=fields.get("attention_factor"),
-        low_frequency_factor=float(fields.get("low_freq_factor") or 1.0),
-        high_frequency_factor=float(fields.get("high_freq_factor") or 4.0),
+        factor=factor,
+        original_max_positions=read.integer("original_max_position_embeddings", max_positions),
+        beta_fast=read.number("beta_fast", 32.0),
+        beta_slow=read.number("beta_slow", 1.0),
+        attention_factor=None if attention_factor is None else read.number("attention_factor"),
+        low_frequency_factor=read.number("low_freq_factor", 1.0),
+        high_frequency_factor=read.number("high_freq_factor", 4.0),
     )
