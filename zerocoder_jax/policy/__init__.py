@@ -31,7 +31,7 @@ from zerocoder_jax.policy.lora import (
 )
 from zerocoder_jax.policy.policy import Policy, init_policy
 from zerocoder_jax.policy.saving import save_policy
-from zerocoder_jax.policy.tokenizer import ChatTokenizer, cut_thought
+from zerocoder_jax.policy.tokenizer import ChatTokenizer
 
 __all__ = [
     "ActivationSharding",
@@ -44,7 +44,6 @@ __all__ = [
     "abstract_lora",
     "abstract_params",
     "apply_rotary",
-    "cut_thought",
     "decoder_graphdef",
     "forward",
     "init_lora",

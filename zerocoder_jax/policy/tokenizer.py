@@ -4,7 +4,9 @@ The tokenizer of a Hugging Face directory is read as it is; that of a GGUF file 
 token list and merges in its metadata. Conversations are rendered by the model's own template.
 """
 
+import functools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ _QWEN2_WORDS = (
 
 # Tokens that end a reply whatever a configuration lists: the end of a turn and of a text.
 _ALWAYS_STOP = ("<|im_end|>", "<|endoftext|>")
+# Private-use characters around a message that must be encoded without control tokens.
+_MARK = "\ue000\ue001"
 
 
 class ChatTokenizer:
@@ -94,8 +98,51 @@ class ChatTokenizer:
         return rendered + begun_reply
 
     def chat_tokens(self, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
-        """Token ids of ``chat_text``."""
-        return self.encode(self.chat_text(messages, thinking=thinking))
+        """Token ids of ``chat_text``; control tokens come from the template only.
+
+        A message in which one is spelled out (``<|im_end|>`` would end its turn) is encoded as the
+        plain text that it is.
+        """
+        mark = _MARK
+        while any(mark in message["content"] for message in messages):
+            mark = _MARK[0] + mark
+        marked = [
+            {**message, "content": f"{mark}{message['content']}{mark}"}
+            if self._control_ids & set(self.encode(message["content"]))
+            else message
+            for message in messages
+        ]
+        pieces = self.chat_text(marked, thinking=thinking).split(mark)
+        return [
+            token
+            for number, piece in enumerate(pieces)
+            for token in (self._plain.encode(piece).ids if number % 2 else self.encode(piece))
+        ]
+
+    def opens_thought(self, messages: Sequence[Message], *, thinking: bool = False) -> bool:
+        """Whether the template itself opens a thought, in which the reply then begins."""
+        begun = messages[-1]["role"] == "assistant"
+        text = self.chat_text(messages[:-1] if begun else messages, thinking=thinking)
+        return text.rstrip().endswith("<think>")
+
+    @functools.cached_property
+    def _control_ids(self) -> set[int]:
+        """Ids of the tokens that structure a text: the special ones and all like ``<think>``."""
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        return {
+            token_id
+            for token_id, token in added
+            if token.special or re.fullmatch(r"<\S+>", token.content)
+        }
+
+    @functools.cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """The same tokenizer without added tokens."""
+        plain = tokenizers.Tokenizer(self._tokenizer.model)
+        for part in ("normalizer", "pre_tokenizer"):
+            if (value := getattr(self._tokenizer, part)) is not None:
+                setattr(plain, part, value)
+        return plain
 
     def save(self, directory: Path) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``chat_template.jinja``."""
@@ -124,14 +171,6 @@ class ChatTokenizer:
                 )
             self._compiled = _compile_template(self.template, self._origin)
         return self._compiled
-
-
-def cut_thought(reply: str) -> str:
-    """What follows a reply's thought; empty while the thought never ends, all without a thought."""
-    before, end, after = reply.rpartition("</think>")
-    if end:
-        return after.lstrip("\n")
-    return "" if "<think>" in before + after else reply
 
 
 def read_directory_tokenizer(directory: Path) -> ChatTokenizer:

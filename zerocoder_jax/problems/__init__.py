@@ -4,6 +4,8 @@ Knows nothing of models, of JAX or of how programs are run.
 """
 
 from zerocoder_jax.problems.coder_replies import ParsedSolution, parse_solution
+from zerocoder_jax.problems.copied_tests import is_copied
+from zerocoder_jax.problems.fences import without_thought
 from zerocoder_jax.problems.labels import LabelsTouched, without_labels
 from zerocoder_jax.problems.problem import AssertTest, CallTest, Problem, StdioTest, Test
 from zerocoder_jax.problems.prompts import begun_reply, coder_prompt, tester_prompt
@@ -24,9 +26,11 @@ __all__ = [
     "Test",
     "begun_reply",
     "coder_prompt",
+    "is_copied",
     "parse_solution",
     "parse_test",
     "read_problems",
     "tester_prompt",
     "without_labels",
+    "without_thought",
 ]

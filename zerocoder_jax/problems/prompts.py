@@ -5,12 +5,17 @@ answer with a test instead of the function only when they have seen it done. ``z
 instructs. ``begun_reply`` ends with the beginning of the reply, which the policy continues and
 which the parsers are given back as ``prefix``.
 
+Where a statement gives examples, its Tester is told that they do not count, and the worked example
+gives one too and does not repeat it: otherwise nearly all of a small model's tests are copies.
+
 The example problems are this project's own and stand in no data set.
 """
 
+import dataclasses
 from typing import Literal
 
 from zerocoder_jax.errors import UserError
+from zerocoder_jax.problems.copied_tests import has_examples
 from zerocoder_jax.problems.problem import Problem
 
 Message = dict[str, str]
@@ -31,6 +36,7 @@ _FUNCTION_EXAMPLE = Problem(
     "            count += 1\n"
     "    return count",
 )
+_FUNCTION_EXAMPLE_CALL = "\n\nExample: wetter_days([1, 2]) == 1"
 _FUNCTION_EXAMPLE_TEST = "```python\nassert wetter_days([3, 0, 2, 5, 5, 1, 4]) == 3\n```"
 
 _STDIO_EXAMPLE = Problem(
@@ -44,6 +50,7 @@ _STDIO_EXAMPLE = Problem(
     "weights = [int(word) for word in input().split()]\n"
     "print(max(weights) - min(weights))",
 )
+_STDIO_EXAMPLE_RUN = "\n\nExample input\n2\n5 7\n\nExample output\n2"
 _STDIO_EXAMPLE_TEST = "Input:\n```\n4\n250 90 400 120\n```\nOutput:\n```\n310\n```"
 
 _CODER_ROLE = "You are an expert Python programmer who writes correct and complete solutions."
@@ -76,9 +83,11 @@ def tester_prompt(problem: Problem, style: Style = "one_shot") -> list[Message]:
     stdio = problem.kind == "stdio"
     messages = [_message("system", _TESTER_ROLE)]
     if style == "one_shot":
-        messages.append(
-            _message("user", _tester_request(_STDIO_EXAMPLE if stdio else _FUNCTION_EXAMPLE))
-        )
+        example = _STDIO_EXAMPLE if stdio else _FUNCTION_EXAMPLE
+        if has_examples(problem):
+            given = _STDIO_EXAMPLE_RUN if stdio else _FUNCTION_EXAMPLE_CALL
+            example = dataclasses.replace(example, prompt=example.prompt + given)
+        messages.append(_message("user", _tester_request(example)))
         messages.append(
             _message("assistant", _STDIO_EXAMPLE_TEST if stdio else _FUNCTION_EXAMPLE_TEST)
         )
@@ -121,6 +130,7 @@ def _tester_request(problem: Problem) -> str:
             " output that a right program prints for it. Do not write the program. Reply with"
             " `Input:` and a ``` block, then `Output:` and a ``` block."
         )
+        other = "Choose an input of your own: a test that repeats an example of the problem"
     else:
         task = (
             "Write one test for the problem: a single assert that calls"
@@ -128,6 +138,9 @@ def _tester_request(problem: Problem) -> str:
             " the right value. Do not write the function. Reply with the assert in one ```python"
             " block and nothing else."
         )
+        other = "Choose arguments of your own: a test that repeats an example of the problem"
+    if has_examples(problem):
+        task += f" {other} does not count."
     return f"{task}\n\n{_description(problem)}"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Pool, Status
-from zerocoder_jax.policy.tokenizer import ChatTokenizer, cut_thought
+from zerocoder_jax.policy.tokenizer import ChatTokenizer
 from zerocoder_jax.problems import (
     Problem,
     Test,
@@ -24,6 +24,7 @@ from zerocoder_jax.problems import (
     parse_solution,
     parse_test,
     tester_prompt,
+    without_thought,
 )
 from zerocoder_jax.rollout import Demand, Rollout, RolloutEngine, SamplingSettings, sample_key
 from zerocoder_jax.training.problem_order import problem_number
@@ -121,16 +122,18 @@ class Sampler:
         self._pool = pool
         self._tokenizer = tokenizer
         self._config = config
-        self._prompt_cache: dict[tuple[str, int], tuple[list[int], str]] = {}
+        self._prompt_cache: dict[tuple[str, int], tuple[list[int], str, bool]] = {}
 
-    def prompt(self, problem: Problem, role: int) -> tuple[list[int], str]:
-        """Token ids of a role's prompt, and the text with which its reply was begun."""
+    def prompt(self, problem: Problem, role: int) -> tuple[list[int], str, bool]:
+        """Token ids of a role's prompt, how it begins the reply, and whether it opens a thought."""
         key = (problem.task_id, role)
         if key not in self._prompt_cache:
             write = coder_prompt if role == CODER else tester_prompt
             messages = write(problem, self._config.prompt.style)
-            tokens = self._tokenizer.chat_tokens(messages, thinking=self._config.prompt.thinking)
-            self._prompt_cache[key] = (tokens, begun_reply(messages))
+            thinking = self._config.prompt.thinking
+            tokens = self._tokenizer.chat_tokens(messages, thinking=thinking)
+            opened = self._tokenizer.opens_thought(messages, thinking=thinking)
+            self._prompt_cache[key] = (tokens, begun_reply(messages), opened)
         return self._prompt_cache[key]
 
     def check_prompts(self, problems: Sequence[Problem]) -> None:
@@ -219,8 +222,8 @@ class Sampler:
                 yield pending[i]
 
     def _parse(self, rollout: Rollout, problem: Problem, role: int) -> Sample:
-        reply = cut_thought(self._tokenizer.decode(rollout.tokens.tolist()))
-        begun = self.prompt(problem, role)[1]
+        _, begun, opened = self.prompt(problem, role)
+        reply = without_thought(self._tokenizer.decode(rollout.tokens.tolist()), opened)
         parsed: str | Test | None
         if role == CODER:
             solution = parse_solution(reply, problem, prefix=begun)
