@@ -13,10 +13,34 @@ _PYTHON = re.compile(r"(?:i|c)?python[\d.]*|py[\d.]*")
 # "```python def f(x):": the first line of the code stands on the fence's line.
 _CODE_ON_FENCE = re.compile(r"(?:python|py)\d?\s+((?:def|class|import|from|assert)\s.*)")
 _LANGUAGES = frozenset(
-    """
-    bash c cpp console csharp go html java javascript js json kotlin markdown md output plaintext
-    ruby rust sh shell sql text txt typescript xml yaml
-    """.split()
+    [
+        "bash",
+        "c",
+        "cpp",
+        "console",
+        "csharp",
+        "go",
+        "html",
+        "java",
+        "javascript",
+        "js",
+        "json",
+        "kotlin",
+        "markdown",
+        "md",
+        "output",
+        "plaintext",
+        "ruby",
+        "rust",
+        "sh",
+        "shell",
+        "sql",
+        "text",
+        "txt",
+        "typescript",
+        "xml",
+        "yaml",
+    ]
 )
 _THOUGHT, _THOUGHT_END = "<think>", "</think>"
 
