@@ -106,6 +106,8 @@ def get_config() -> ConfigDict:
     config.execution.memory_mb = 1024
     config.execution.output_kb = 64
     config.execution.processes = 16
+    # Installed packages that solutions and tests may import, for example ("numpy",).
+    config.execution.packages = ()
     # Refuse to run below this level: "namespaces", "landlock" or "rlimits".
     config.execution.min_isolation = "namespaces"
 

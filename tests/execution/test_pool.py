@@ -310,12 +310,15 @@ def test_the_same_programs_get_the_same_verdicts_again(pool: ExecutionPool) -> N
         ({"seconds": 0.0}, "execution.seconds"),
         ({"workers": -1}, "execution.workers"),
         ({"min_isolation": "total"}, "execution.min_isolation"),
+        ({"packages": "numpy"}, r"such as \('numpy',\)"),
+        ({"packages": ("no_such_package",)}, "no_such_package"),
+        ({"packages": (3,)}, "execution.packages has 3"),
     ],
 )
 def test_a_wrong_field_is_named(change: dict[str, object], message: str) -> None:
     fields = dict(
         backend="local", workers=1, seconds=2.0, memory_mb=256, output_kb=64, processes=16,
-        min_isolation="rlimits",
+        min_isolation="rlimits", packages=(),
     )  # fmt: skip
     with pytest.raises(UserError, match=message):
         open_pool(SimpleNamespace(**{**fields, **change}))

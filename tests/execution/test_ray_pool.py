@@ -18,7 +18,7 @@ from zerocoder_jax.problems import AssertTest, CallTest
 P, F = Status.PASSED, Status.FAILED
 FIELDS = dict(
     backend="ray", workers=1, seconds=2.0, memory_mb=256, output_kb=64, processes=16,
-    min_isolation="rlimits",
+    min_isolation="rlimits", packages=(),
 )  # fmt: skip
 TESTS = [AssertTest("assert f(3) == 10"), None, CallTest((5,), 26), AssertTest("assert f(1) == 3")]
 

@@ -7,17 +7,29 @@ from collections import Counter, OrderedDict, deque
 from datetime import date, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from observing import RIGHT, SQUARE, WRONG
 
+from zerocoder_jax.execution import ExecutionPool, Status
 from zerocoder_jax.execution.worker import values
 from zerocoder_jax.execution.worker.assertions import split_test
 from zerocoder_jax.execution.worker.evaluation import TooExpensive, evaluate
 from zerocoder_jax.execution.worker.plans import plan_test
 from zerocoder_jax.execution.worker.runner import EXITED
-from zerocoder_jax.execution.worker.verdicts import FORBIDDEN, PASSED, Outcome, judge, judge_shared
+from zerocoder_jax.execution.worker.verdicts import (
+    FORBIDDEN,
+    PASSED,
+    Outcome,
+    judge,
+    judge_shared,
+    same_output,
+)
+from zerocoder_jax.problems import AssertTest, CallTest
 
 _SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(),
@@ -48,6 +60,56 @@ def test_plain_data_arrives_equal_and_of_the_same_type(value: object) -> None:
     arrived = values.loads(values.dumps(value))
     assert arrived == value and type(arrived) is type(value)
     assert b"\n" not in values.dumps(value)
+
+
+@pytest.mark.parametrize("value", [..., NotImplemented, int, Exception, float("nan"), -0.0])
+def test_single_objects_and_types_arrive_as_they_are(value: object) -> None:
+    arrived = values.loads(values.dumps([value]))[0]
+    assert arrived is value or repr(arrived) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(6).reshape(2, 3), np.float32(0.5), np.zeros((0, 2)), np.array(["a", "bc"]),
+     np.array([None, 3], object), np.datetime64("2024-02-29"), np.arange(9)[::2], np.bool_(True)],
+)  # fmt: skip
+def test_arrays_arrive_with_their_type_and_shape(array: Any) -> None:
+    arrived = values.loads(values.dumps(array))
+    assert type(arrived) is type(array)
+    assert (arrived.dtype, arrived.shape) == (array.dtype, array.shape)
+    assert (arrived == array).all()
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "same"),
+    [
+        ("1.50 2", "1.5 2.0", True), ("-0", "0", True), ("1e3", "1000", True), (".5", "0.5", True),
+        ("1_000", "1000", False), ("\u0667", "7", False), ("\uff17", "7", False),
+        ("nan", "NaN", False), ("sNaN", "1", False), ("inf", "Infinity", True),
+        ("0x10", "16", False), ("1e9", "1000000000", True),
+    ],
+)  # fmt: skip
+def test_numbers_in_an_output_are_decimals_in_ascii(actual: str, expected: str, same: bool) -> None:
+    assert same_output(actual, expected) == same
+
+
+def test_a_report_is_of_what_was_returned_whatever_the_solution_rebinds(
+    pool: ExecutionPool,
+) -> None:
+    rebind = """
+import builtins, json, json.encoder, marshal, os
+for module, names in (
+    (json, "dumps loads JSONEncoder"),
+    (json.encoder, "JSONEncoder encode_basestring_ascii c_make_encoder"),
+    (marshal, "dumps loads"),
+    (builtins, "isinstance issubclass type len str repr dict list tuple getattr map hasattr"),
+):
+    for name in names.split():
+        setattr(module, name, lambda *a, **k: ["10"])
+"""
+    tests = [AssertTest("assert f(3) == 10"), CallTest((5,), 26)]
+    matrix = pool.passing_matrix(SQUARE, [rebind + RIGHT, rebind + WRONG], tests)
+    assert matrix.tolist() == [[Status.PASSED] * 2, [Status.FAILED] * 2]
 
 
 @given(st.binary())

@@ -101,6 +101,15 @@ def test_imports_and_helpers_of_the_starter_code_are_put_in_front():
     assert run(parse_solution(own_helper, problem), "double([4])") == 40
 
 
+@pytest.mark.parametrize("before", ["", '"""Doubles."""\n', "\ufeff", "# -*- coding: utf-8 -*-\n"])
+def test_future_imports_stay_in_front_of_what_is_added(before):
+    code = (
+        f"{before}from __future__ import annotations\nclass Solution:\n    def double(self, n: No):"
+    )
+    reply = f"```python\n{code} return prod([2, n])\n```"
+    assert run(parse_solution(reply, METHOD), "Solution().double(4)") == 8
+
+
 def test_methods_find_the_imports_that_leetcode_provides():
     reply = (
         "```python\nclass Solution:\n    def double(self, n: List[int]) -> Optional[int]:\n"

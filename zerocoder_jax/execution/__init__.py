@@ -5,6 +5,7 @@ runs inside its worker processes is in ``worker`` and imports the standard libra
 """
 
 from zerocoder_jax.execution.open_pool import open_pool
+from zerocoder_jax.execution.packages import check_packages, missing_packages
 from zerocoder_jax.execution.pool import ExecutionPool
 from zerocoder_jax.execution.ray_pool import RayPool
 from zerocoder_jax.execution.status import Limits, Status
@@ -13,4 +14,14 @@ from zerocoder_jax.execution.tasks import MutationResult
 # What users of a pool ask for: either kind gives the same answers.
 Pool = ExecutionPool | RayPool
 
-__all__ = ["ExecutionPool", "Limits", "MutationResult", "Pool", "RayPool", "Status", "open_pool"]
+__all__ = [
+    "ExecutionPool",
+    "Limits",
+    "MutationResult",
+    "Pool",
+    "RayPool",
+    "Status",
+    "check_packages",
+    "missing_packages",
+    "open_pool",
+]

@@ -5,16 +5,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from importlib.util import find_spec
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import tasks
 from zerocoder_jax.execution.dispatcher import Dispatcher
 from zerocoder_jax.execution.isolation import reach_level
+from zerocoder_jax.execution.packages import package_directory
 from zerocoder_jax.execution.process import PoolProcess, start_mutant_maker, start_worker
 from zerocoder_jax.execution.status import Limits
 from zerocoder_jax.execution.tasks import Counts, MutationResult
@@ -56,6 +55,7 @@ class ExecutionPool:
         shortcuts: bool = True,
     ) -> None:
         self.limits = limits
+        self.packages = tuple(packages)
         self.workers = workers or len(os.sched_getaffinity(0))
         self._shortcuts = shortcuts
         self._counts = Counts()
@@ -65,7 +65,7 @@ class ExecutionPool:
             "memory_mb": limits.memory_mb,
             "output_kb": limits.output_kb,
             "processes": limits.processes,
-            "packages": {name: _package_directory(name) for name in packages},
+            "packages": {name: package_directory(name) for name in packages},
         }
         try:
             self.isolation, self.isolation_notes = reach_level(
@@ -205,13 +205,6 @@ class ExecutionPool:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _package_directory(name: str) -> str:
-    spec = find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"execution: there is no installed package {name!r} for solutions to use")
-    return str(next(iter(spec.submodule_search_locations)))
 
 
 def stream_matrices(

@@ -61,6 +61,7 @@ class RayPool:
       workers: runs at the same time on each node; None takes one per processor.
       limits: what one run may use.
       min_isolation: refuse to start when any node allows less.
+      packages: as in ``ExecutionPool``, installed on every node.
 
     Raises:
       UserError: Ray is not installed, no cluster answers, or a node allows too little isolation.
@@ -71,6 +72,8 @@ class RayPool:
         workers: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         min_isolation: str = "namespaces",
+        *,
+        packages: Sequence[str] = (),
     ) -> None:
         try:
             import ray
@@ -81,6 +84,7 @@ class RayPool:
             ) from None
         self._ray: Any = ray
         self.limits = limits
+        self.packages = tuple(packages)
         self._started_ray = not ray.is_initialized()
         try:
             if self._started_ray:
@@ -116,7 +120,7 @@ class RayPool:
                 num_cpus=0,
                 max_concurrency=1024,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            ).remote(workers, self.limits, min_isolation)
+            ).remote(workers, self.limits, min_isolation, packages=self.packages)
             for node in nodes
         ]
         answers = self._ray.get([a.describe.remote() for a in actors], timeout=_START_SECONDS)

@@ -60,6 +60,7 @@ def _parse(reply: str, problem: Problem, prefix: str) -> ParsedSolution:
         candidates = [text]
     reason = "no_code"
     for code in candidates:
+        code = code.removeprefix("\ufeff")  # a byte order mark
         if not code.strip():
             continue
         tree = parse_quietly(code)
@@ -107,7 +108,22 @@ def _function_solution(code: str, tree: ast.Module, problem: Problem) -> ParsedS
     trials = [node for node in tree.body if _is_trial(node, tree, name)]
     if trials:
         code = _without(code, tree, trials)
-    return ParsedSolution(_preamble(problem, tree) + code.strip("\n") + "\n")
+    return ParsedSolution(_behind_future_imports(_preamble(problem, tree), code.strip("\n") + "\n"))
+
+
+def _behind_future_imports(preamble: str, code: str) -> str:
+    """Both, with the preamble where it is allowed: future imports (and a docstring) come first."""
+    tree = parse_quietly(code) if preamble and "__future__" in code else None
+    lines = [
+        node.end_lineno or node.lineno
+        for node in (tree.body if tree else [])
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+    ]
+    if not lines:
+        return preamble + code
+    # Lines as the parser counts them: form feeds and the like end none.
+    source = re.split(r"(?<=\n)", code)
+    return "".join(source[: lines[-1]]) + preamble + "".join(source[lines[-1] :])
 
 
 def _is_trial(node: ast.stmt, tree: ast.Module, name: str) -> bool:

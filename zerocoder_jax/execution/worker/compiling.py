@@ -20,6 +20,9 @@ def compiled(source: str) -> dict[str, Any]:
     when they differ in nothing but docstrings, comments and layout, and cannot tell.
     ``stateless``: proven to carry nothing from one call to the next.
     """
+    source = source.removeprefix(
+        "\ufeff"
+    )  # a byte order mark, which an interpreter skips in a file
     try:
         code = compile(source, "solution", "exec", dont_inherit=True)
         packed = base64.b64encode(marshal.dumps(code)).decode()

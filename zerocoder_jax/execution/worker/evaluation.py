@@ -124,6 +124,8 @@ def weight(value: Any, most: int = _BUDGET) -> int:
         elif isinstance(item, dict):
             pending += item.keys()
             pending += item.values()
+        elif type(item).__module__ == "numpy":
+            total += item.nbytes
         elif isinstance(item, Fraction):
             pending += (item.numerator, item.denominator)
     return total

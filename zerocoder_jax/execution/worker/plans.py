@@ -131,4 +131,6 @@ def as_json(value: Any) -> Any:
         return [as_json(item) for item in value]
     if isinstance(value, dict):
         return {key: as_json(item) for key, item in value.items()}
+    if type(value).__module__ == "numpy":
+        return value.tolist()  # of an array lists, of a scalar the number
     return value

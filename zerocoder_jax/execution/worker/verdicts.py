@@ -1,7 +1,8 @@
 """From what a run reported, and how it ended, to a status: where expected values are compared."""
 
+import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from . import values
@@ -21,6 +22,10 @@ _OF_KIND = {
     "forbidden": FORBIDDEN,
 }
 _OF_SIGNAL = {31: FORBIDDEN, 24: TIMEOUT, 25: OUTPUT}  # SIGSYS, SIGXCPU, SIGXFSZ
+# Numbers as programs print them; ``Decimal`` would also read ``1_000`` and digits of any script.
+_DECIMAL = re.compile(
+    r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d{1,9})?|inf(inity)?)", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,9 @@ def _same_decimals(actual: str, expected: str) -> bool:
     actual_tokens, expected_tokens = actual.split(), expected.split()
     if len(actual_tokens) != len(expected_tokens):
         return False
-    try:
-        return all(Decimal(a) == Decimal(e) for a, e in zip(actual_tokens, expected_tokens))
-    except InvalidOperation:
+    if not all(map(_DECIMAL.fullmatch, actual_tokens + expected_tokens)):
         return False
+    return all(Decimal(a) == Decimal(e) for a, e in zip(actual_tokens, expected_tokens))
 
 
 def judge(plan: Plan, outcome: Outcome, token: str, output_bytes: int) -> int | None:
