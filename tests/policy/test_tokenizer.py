@@ -184,6 +184,163 @@ def test_what_a_directory_lacks_is_named(tmp_path: Path, tiny_tokenizer: ChatTok
         read_directory_tokenizer(tmp_path)
 
 
+def edit(path: Path, **fields: object) -> None:
+    """Other fields in a file of JSON; None takes one out."""
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+@pytest.fixture
+def saved(tiny_tokenizer: ChatTokenizer, tmp_path: Path) -> Path:
+    tiny_tokenizer.save(tmp_path)
+    return tmp_path
+
+
+def test_truncation_and_padding_that_a_file_asks_for_are_switched_off(
+    saved: Path, tiny_tokenizer: ChatTokenizer
+) -> None:
+    """transformers writes both on saving, with whatever the last batch asked for."""
+    edit(
+        saved / "tokenizer.json",
+        truncation={"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        padding={
+            "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "a",
+        },
+    )  # fmt: skip
+    text = "def f(x): return x"
+    read = read_directory_tokenizer(saved)
+    assert read.encode(text) == tiny_tokenizer.encode(text)
+    read.save(saved)
+    fields = json.loads((saved / "tokenizer.json").read_text())
+    assert fields["truncation"] is None and fields["padding"] is None
+
+
+def vocabulary_and_merges(directory: Path, **settings: object) -> Path:
+    """The layout before tokenizer.json, of a vocabulary that spells control tokens in letters."""
+    letters = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz<|>_\u010a")}
+    (directory / "vocab.json").write_text(json.dumps(letters))
+    (directory / "merges.txt").write_text("#version: 0.2\n")
+    fields = {
+        "eos_token": "<|im_end|>",
+        "chat_template": "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "<|im_end|>\n{% endfor %}",
+        "added_tokens_decoder": {
+            str(len(letters) + i): {"content": text, "special": True}
+            for i, text in enumerate(("<|im_start|>", "<|im_end|>"))
+        },
+    }
+    (directory / "tokenizer_config.json").write_text("{}")
+    edit(directory / "tokenizer_config.json", **fields | settings)
+    return directory
+
+
+def test_added_tokens_are_read_from_either_of_their_files(tmp_path: Path) -> None:
+    whole = read_directory_tokenizer(vocabulary_and_merges(tmp_path))
+    assert whole.encode("<|im_start|>a<|im_end|>") == [31, 0, 32]
+    vocabulary_and_merges(tmp_path, added_tokens_decoder=None)
+    (tmp_path / "added_tokens.json").write_text('{"<|im_start|>": 31, "<|im_end|>": 32}')
+    older = read_directory_tokenizer(tmp_path)
+    assert older.encode("<|im_start|>a<|im_end|>") == [31, 0, 32]
+    assert older.decode([31, 0, 32]) == "a"
+
+
+def test_control_tokens_that_fall_into_pieces_are_refused_by_name(tmp_path: Path) -> None:
+    end = {"32": {"content": "<|im_end|>", "special": True}}
+    vocabulary_and_merges(tmp_path, added_tokens_decoder=None)
+    with pytest.raises(UserError, match=r"eos_token '<\|im_end\|>' is no token of the vocabulary"):
+        read_directory_tokenizer(tmp_path)
+    vocabulary_and_merges(tmp_path, added_tokens_decoder={"31": end["32"]})
+    with pytest.raises(UserError, match=r"'<\|im_start\|>', which the chat template writes, is 12"):
+        read_directory_tokenizer(tmp_path)
+
+
+def test_a_stop_token_that_is_encoded_in_pieces_is_refused(tmp_path: Path) -> None:
+    """It stands in the vocabulary but is no added token: no prompt would ever hold it whole."""
+    directory = vocabulary_and_merges(tmp_path, chat_template=None)
+    read_directory_tokenizer(directory).save(directory)
+    fields = json.loads((directory / "tokenizer.json").read_text())
+    start, _ = fields["added_tokens"]
+    fields["model"]["vocab"]["<|im_end|>"] = 31
+    fields["added_tokens"] = [start | {"id": 32}]
+    (directory / "tokenizer.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=r"'<\|im_end\|>', a stop token, is 10 tokens and not one"):
+        read_directory_tokenizer(directory)
+
+
+@pytest.mark.parametrize("id", ["49", 49.0, True, -1, 50, 2**70, [49, "47"], {"id": 49}])
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_stop_ids_are_integers_inside_the_vocabulary(saved: Path, file: str, id: object) -> None:
+    (saved / file).write_text(json.dumps({"eos_token_id": id}))
+    with pytest.raises(UserError, match=r"a stop token has the id .*, which is no id of the voc"):
+        read_directory_tokenizer(saved)
+
+
+def test_a_padding_id_beyond_the_vocabulary_is_refused(saved: Path) -> None:
+    edit(saved / "tokenizer_config.json", pad_token=None)
+    (saved / "generation_config.json").write_text('{"pad_token_id": 99}')
+    with pytest.raises(UserError, match="the padding token has the id 99"):
+        read_directory_tokenizer(saved)
+
+
+def test_the_stop_token_that_the_tokenizer_names_comes_first(saved: Path) -> None:
+    (saved / "generation_config.json").write_text('{"eos_token_id": [47, 49]}')
+    read = read_directory_tokenizer(saved)
+    assert read.stop_token_ids == (49, 47)
+    read.save(saved)
+    fields = json.loads((saved / "tokenizer_config.json").read_text())
+    assert fields["eos_token"] == "<|im_end|>"
+
+
+def test_a_file_that_is_no_object_is_refused(saved: Path) -> None:
+    for name in ("generation_config.json", "tokenizer_config.json"):
+        before = (saved / name).read_text() if (saved / name).exists() else "{}"
+        (saved / name).write_text("[1]")
+        with pytest.raises(UserError, match=f"{name}: an object is expected"):
+            read_directory_tokenizer(saved)
+        (saved / name).write_text(before)
+
+
+def test_an_export_keeps_how_long_texts_may_be(saved: Path, tiny_tokenizer: ChatTokenizer) -> None:
+    def limit() -> object:
+        return json.loads((saved / "tokenizer_config.json").read_text()).get("model_max_length")
+
+    tiny_tokenizer.save(saved, model_max_length=1024)
+    assert limit() == 1024
+    read_directory_tokenizer(saved).save(saved, model_max_length=99)
+    assert limit() == 1024
+    edit(saved / "tokenizer_config.json", model_max_length=10**30)
+    read_directory_tokenizer(saved).save(saved, model_max_length=99)
+    assert limit() == 99
+
+
+def chat(directory: Path, template: object) -> str:
+    edit(directory / "tokenizer_config.json", chat_template=template)
+    (directory / "chat_template.jinja").unlink(missing_ok=True)
+    return read_directory_tokenizer(directory).chat_text(QUESTION)
+
+
+def test_templates_of_the_hub_render_as_transformers_renders_them(saved: Path) -> None:
+    marked = (
+        "{% for m in messages %}{% set end = '!' %}{% generation %}{% set end = '?' %}"
+        "{{ m.content }}{{ end }}{% endgeneration %}{{ end }}{% endfor %}"
+    )
+    assert chat(saved, marked) == "What is 6 * 7??!"
+    assert chat(saved, "{{ messages[0].content | tojson(indent=1, ensure_ascii=true) }}") == (
+        '"What is 6 * 7?"'
+    )
+    assert chat(saved, "{% if tools is not none %}tools{% endif %}a") == "a"
+    assert (
+        chat(saved, [{"name": "rag", "template": "b"}, {"name": "default", "template": "a"}]) == "a"
+    )
+
+
+@pytest.mark.parametrize("template", [7, {"default": "a"}, [{"name": "default"}]])
+def test_a_template_of_the_wrong_type_is_refused(saved: Path, template: object) -> None:
+    with pytest.raises(UserError, match="the chat template"):
+        chat(saved, template)
+
+
 def test_a_model_without_a_chat_template_is_refused_when_it_is_to_chat(tmp_path: Path) -> None:
     tokenizer = gguf_tokenizer(gguf_metadata(), "model.gguf")
     with pytest.raises(UserError, match="there is no chat template"):

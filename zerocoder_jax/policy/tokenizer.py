@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 import tokenizers
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
@@ -33,6 +33,17 @@ _ALWAYS_STOP = ("<|im_end|>", "<|endoftext|>")
 # Private-use characters around a message that must be encoded without control tokens.
 _MARK = "\ue000\ue001"
 
+# What templates write as control tokens; some models have full-width bars.
+_CONTROL_TOKEN = re.compile(r"<([|\uff5c])[^|\uff5c<>\s]+\1>")
+
+# Fields of tokenizer_config.json that an export keeps as they are.
+_KEPT_SETTINGS = (
+    "model_max_length", "padding_side", "unk_token", "additional_special_tokens", "add_bos_token",
+    "add_prefix_space", "errors", "split_special_tokens",
+)  # fmt: skip
+# transformers writes 1e30 for a tokenizer without a limit.
+_NO_LIMIT = 10**9
+
 
 class ChatTokenizer:
     """Encodes text, decodes tokens and renders conversations for one model."""
@@ -45,24 +56,42 @@ class ChatTokenizer:
         stop_token_ids: Sequence[int],
         pad_token_id: int | None,
         bos_token_id: int | None = None,
+        settings: Mapping[str, Any] | None = None,
         origin: str,
     ):
-        """``template`` is None for models without a chat; ``origin`` names the file in errors."""
-        stop = [*stop_token_ids, *(tokenizer.token_to_id(token) for token in _ALWAYS_STOP)]
-        self.stop_token_ids = tuple(dict.fromkeys(id for id in stop if id is not None))
-        if not self.stop_token_ids:
-            raise UserError(f"{origin}: no end-of-sequence token is named; replies would never end")
-        self.pad_token_id = self.stop_token_ids[0] if pad_token_id is None else pad_token_id
-        self.bos_token_id = bos_token_id
-        self.template = template
+        """``template`` is None for models without a chat; ``settings`` are the fields of
+        tokenizer_config.json that an export keeps; ``origin`` names the file in errors.
+
+        Raises:
+            UserError: a stop, padding or beginning token is no token of the vocabulary; a stop
+                token or one that the template writes is several tokens of it.
+        """
+        # The limits of a file are those of whoever saved it: prompts would be cut in silence.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         self._tokenizer = tokenizer
+        # One more than the largest token id; a model's embedding is often padded beyond it.
+        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self._origin = origin
         self._compiled: jinja2.Template | None = None
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest token id; a model's embedding is often padded beyond it."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        stop = [*stop_token_ids, *(tokenizer.token_to_id(token) for token in _ALWAYS_STOP)]
+        self.stop_token_ids = tuple(
+            dict.fromkeys(self._checked_id("a stop token", id) for id in stop if id is not None)
+        )
+        if not self.stop_token_ids:
+            raise UserError(f"{origin}: no end-of-sequence token is named; replies would never end")
+        pad = self.stop_token_ids[0] if pad_token_id is None else pad_token_id
+        self.pad_token_id = self._checked_id("the padding token", pad)
+        self.bos_token_id = bos_token_id
+        if bos_token_id is not None:
+            self._checked_id("the beginning token", bos_token_id)
+        self.template = template
+        self.settings = {
+            name: value for name, value in (settings or {}).items() if name in _KEPT_SETTINGS
+        }
+        for id in self.stop_token_ids:
+            self._check_whole(self.decode([id], skip_special_tokens=False), "a stop token")
+        self._check_template_tokens()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; special tokens written out in it are recognized, none is added."""
@@ -90,6 +119,8 @@ class ChatTokenizer:
                 messages=[dict(message) for message in messages],
                 add_generation_prompt=True,
                 enable_thinking=thinking,
+                tools=None,
+                documents=None,
                 bos_token=self._token_text(self.bos_token_id),
                 eos_token=self._token_text(self.stop_token_ids[0]),
             )
@@ -144,10 +175,22 @@ class ChatTokenizer:
                 setattr(plain, part, value)
         return plain
 
-    def save(self, directory: Path) -> None:
-        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``chat_template.jinja``."""
+    def save(self, directory: Path, *, model_max_length: int | None = None) -> None:
+        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``chat_template.jinja``.
+
+        ``model_max_length``: tokens of the longest text, where the tokenizer's source named none.
+        """
         self._tokenizer.save(str(directory / "tokenizer.json"))
+        limit = self.settings.get("model_max_length")
+        if not isinstance(limit, int) or limit >= _NO_LIMIT:
+            limit = model_max_length
         fields: dict[str, Any] = {
+            **self.settings,
+            "model_max_length": limit,
+            "added_tokens_decoder": {
+                str(id): _token_properties(token)
+                for id, token in sorted(self._tokenizer.get_added_tokens_decoder().items())
+            },
             # The class that takes tokenizer.json as it is, for every family.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": self._token_text(self.stop_token_ids[0]),
@@ -155,10 +198,44 @@ class ChatTokenizer:
             "bos_token": self._token_text(self.bos_token_id) or None,
             "clean_up_tokenization_spaces": False,
         }
+        if limit is None:
+            del fields["model_max_length"]
         if self.template is not None:
             fields["chat_template"] = self.template
-            (directory / "chat_template.jinja").write_text(self.template)
-        (directory / "tokenizer_config.json").write_text(json.dumps(fields, indent=2) + "\n")
+            (directory / "chat_template.jinja").write_text(self.template, encoding="utf-8")
+        text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+        (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+    def _checked_id(self, what: str, id: Any) -> int:
+        """``id``, which must be an integer inside the vocabulary."""
+        whole = isinstance(id, int) and not isinstance(id, bool)
+        if not whole or not 0 <= id < self.vocab_size or self._tokenizer.id_to_token(id) is None:
+            raise UserError(
+                f"{self._origin}: {what} has the id {id!r}, which is no id of the vocabulary "
+                f"(0 to {self.vocab_size - 1}); correct the files of the tokenizer"
+            )
+        return id
+
+    def _check_whole(self, token: str, what: str) -> None:
+        """Refuse a vocabulary in which a control token falls into pieces."""
+        pieces = len(self.encode(token))
+        if pieces != 1:
+            raise UserError(
+                f"{self._origin}: {token!r}, {what}, is {pieces} tokens and not one; "
+                "added_tokens_decoder in tokenizer_config.json or added_tokens in tokenizer.json "
+                "lack it: download the tokenizer again"
+            )
+
+    def _check_template_tokens(self) -> None:
+        """Refuse a template that writes control tokens which the vocabulary does not have."""
+        if self.template is None:
+            return
+        try:
+            text = self.chat_text([{"role": "user", "content": "x"}])
+        except UserError:
+            return  # A template that fails is refused where a conversation needs it.
+        for token in dict.fromkeys(match[0] for match in _CONTROL_TOKEN.finditer(text)):
+            self._check_whole(token, "which the chat template writes")
 
     def _token_text(self, token: int | None) -> str:
         return "" if token is None else self._tokenizer.id_to_token(token) or ""
@@ -183,8 +260,14 @@ def read_directory_tokenizer(directory: Path) -> ChatTokenizer:
     tokenizer = _read_tokenizer_files(directory, settings)
     generation = _read_json(directory / "generation_config.json")
     model = _read_json(directory / "config.json")
-    stop = [*_ids(generation.get("eos_token_id")), *_ids(model.get("eos_token_id"))]
-    stop += _ids(_named_token(tokenizer, settings.get("eos_token")))
+    # The one that ends a turn of the chat comes first: an export names it as the eos_token.
+    named = _named_token(tokenizer, settings.get("eos_token"))
+    if named is None and settings.get("eos_token") is not None:
+        raise UserError(
+            f"{directory / 'tokenizer_config.json'}: eos_token {settings['eos_token']!r} is no "
+            "token of the vocabulary; download the tokenizer again"
+        )
+    stop = [*_ids(named), *_ids(generation.get("eos_token_id")), *_ids(model.get("eos_token_id"))]
     pad = _named_token(tokenizer, settings.get("pad_token"))
     return ChatTokenizer(
         tokenizer,
@@ -192,6 +275,7 @@ def read_directory_tokenizer(directory: Path) -> ChatTokenizer:
         stop_token_ids=stop,
         pad_token_id=generation.get("pad_token_id") if pad is None else pad,
         bos_token_id=_named_token(tokenizer, settings.get("bos_token")),
+        settings=settings,
         origin=str(directory),
     )
 
@@ -269,13 +353,18 @@ def _read_tokenizer_files(directory: Path, settings: Mapping[str, Any]) -> token
         if whole.exists():
             return tokenizers.Tokenizer.from_file(str(whole))
         if vocabulary.exists():
-            lines = (directory / "merges.txt").read_text().splitlines()
+            lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
             merges = _split_merges(line for line in lines if line and line[:8] != "#version")
             added = [
                 (int(index), tokenizers.AddedToken(**token))
                 for index, token in settings.get("added_tokens_decoder", {}).items()
+            ] or [
+                # The layout before added_tokens_decoder.
+                (index, tokenizers.AddedToken(text, special=special, normalized=False))
+                for text, index in _read_json(directory / "added_tokens.json").items()
+                for special in [_CONTROL_TOKEN.fullmatch(text) is not None]
             ]
-            words = json.loads(vocabulary.read_text())
+            words = json.loads(vocabulary.read_text(encoding="utf-8"))
             return _qwen2_tokenizer(words, merges, added, str(directory))
     except UserError:
         raise
@@ -285,13 +374,29 @@ def _read_tokenizer_files(directory: Path, settings: Mapping[str, Any]) -> token
 
 
 def _directory_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
-    file = directory / "chat_template.jinja"
-    if file.exists():
-        return file.read_text()
-    template = settings.get("chat_template")
-    if isinstance(template, list):  # several, by name
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    file, template = directory / "chat_template.jinja", settings.get("chat_template")
+    try:
+        if file.exists():
+            return file.read_text(encoding="utf-8")
+        if isinstance(template, list):  # several, by name
+            template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory}: the chat template cannot be read: {error!r}") from error
+    if template is not None and not isinstance(template, str):
+        raise UserError(f"{directory}: the chat template is {template!r:.40}; a string is expected")
     return template
+
+
+class _Generation(Extension):
+    """``{% generation %}...{% endgeneration %}``: what it marks, for training on the assistant's
+    words, is rendered like all else."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(body, lineno=line)
 
 
 def _compile_template(template: str, origin: str) -> jinja2.Template:
@@ -300,11 +405,11 @@ def _compile_template(template: str, origin: str) -> jinja2.Template:
 
     # The environment that templates on the hub are written for.
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
     environment.globals["raise_exception"] = refuse
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(
-        value, ensure_ascii=False, indent=indent
+    environment.filters["tojson"] = lambda value, ensure_ascii=False, **layout: json.dumps(
+        value, ensure_ascii=ensure_ascii, **layout
     )
     try:
         return environment.from_string(template)
@@ -321,18 +426,28 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text())
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: malformed JSON: {error}; download the file again") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: an object is expected; download the file again")
+    return fields
 
 
-def _ids(value: int | Sequence[int] | None) -> list[int]:
+def _ids(value: Any) -> list[Any]:
+    """What a field of one id or of several holds; whether they are ids is checked later."""
     if value is None:
         return []
-    return list(value) if isinstance(value, Sequence) else [value]
+    return value if isinstance(value, list) else [value]
 
 
-def _named_token(tokenizer: tokenizers.Tokenizer, token: str | Mapping | None) -> int | None:
+def _token_properties(token: tokenizers.AddedToken) -> dict[str, Any]:
+    """An added token as tokenizer_config.json lists it."""
+    names = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+    return {name: getattr(token, name) for name in names}
+
+
+def _named_token(tokenizer: tokenizers.Tokenizer, token: Any) -> int | None:
     """The id of a token named in tokenizer_config.json, as text or with its properties."""
     text = token.get("content") if isinstance(token, Mapping) else token
-    return None if text is None else tokenizer.token_to_id(text)
+    return tokenizer.token_to_id(text) if isinstance(text, str) else None
