@@ -252,6 +252,61 @@ def test_a_sequence_without_advantage_costs_nothing_where_there_is_no_kl():
     np.testing.assert_allclose(weights(state), before * (1 - 1e-2 * 0.01), rtol=1e-5)
 
 
+def with_a_nan(tree):
+    """The tree with one number of one leaf replaced."""
+    leaves, structure = jax.tree.flatten(tree)
+    leaves[1] = leaves[1].at[(0,) * leaves[1].ndim].set(jnp.nan)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def assert_refused(update, state, batch):
+    """The update leaves the state as it was, says so, and the next one goes on from there."""
+    before = jax.tree.map(np.array, state)
+    state, metrics = update(state, batch)
+    assert metrics["policy/skipped_updates"] == 1.0
+    jax.tree.map(np.testing.assert_array_equal, state, before)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "advantage"), [("adamw", np.nan), ("adamw", -np.inf), ("adafactor", np.nan)]
+)
+def test_an_update_from_a_reward_that_is_not_finite_changes_nothing(optimizer, advantage):
+    config = small_config()
+    config.optimizer.name = optimizer
+    update, state = new_update(config)
+    spoiled = [dataclasses.replace(sequences()[0], advantage=advantage), *sequences()[1:]]
+    state = assert_refused(update, state, spoiled)
+    expected, _ = after_one_update(config, sequences())
+    state, metrics = update(state, sequences())
+    assert metrics["policy/skipped_updates"] == 0.0
+    np.testing.assert_allclose(weights(state), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_an_update_with_one_gradient_that_is_not_a_number_changes_nothing(rank):
+    config = small_config()
+    config.policy.lora.rank = rank
+    update, state = new_update(config)
+    apply = update.programs.apply.lower(state, update._table["zeros", 0]()[0]).compile()
+    before = jax.tree.map(np.array, state)
+    gradients = jax.tree.map(jnp.ones_like, update._table["zeros", 0]()[0])
+    state, norm, applied = apply(state, with_a_nan(gradients))
+    assert not applied and not np.isfinite(norm)
+    jax.tree.map(np.testing.assert_array_equal, state, before)
+
+
+def test_an_update_that_would_blow_up_the_weights_changes_nothing():
+    config = small_config()
+    config.optimizer.learning_rate = 1e30
+    assert_refused(*new_update(config), sequences())
+
+
+def test_weights_that_are_not_finite_are_not_trained_on():
+    update, state = new_update(small_config())
+    assert_refused(update, dataclasses.replace(state, params=with_a_nan(state.params)), sequences())
+
+
 def test_no_sequences_make_no_update():
     update, state = new_update(small_config())
     before = weights(state)

@@ -162,9 +162,11 @@ class PolicyUpdate:
             gradients, sums = accumulate(
                 state.params, base, gradients, sums, self._placed(batch), totals
             )
-        state, norm = self._table["apply", 0](state, gradients)
+        state, norm, applied = self._table["apply", 0](state, gradients)
         del gradients
-        return state, _metrics(jax.device_get(sums), float(norm))
+        return state, _metrics(jax.device_get(sums), float(norm)) | {
+            "policy/skipped_updates": float(not applied)
+        }
 
     def _contributing(self, sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
         """Without advantage, KL and entropy bonus a sequence has no gradient: it is skipped."""

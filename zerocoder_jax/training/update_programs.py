@@ -69,7 +69,8 @@ class UpdatePrograms:
             donates gradients and sums. ``base`` is what the adapters ``params`` belong to, and
             None where all weights are trained.
         score: ``(weights, adapters, batch) -> log_probs [B, T]``, whole on every device.
-        apply: ``(state, gradients) -> (state, gradient norm)``; donates the state.
+        apply: ``(state, gradients) -> (state, gradient norm, applied)``; donates the state, which
+            comes back as it was where the gradients or what they lead to are not finite.
         zeros: ``() -> (gradients, sums)``.
         shapes: of the micro-batches.
         lora: of the adapters; None where all weights are trained.
@@ -109,7 +110,9 @@ class UpdatePrograms:
         )
         self.score = jax.jit(self._score, out_shardings=self.whole)
         self.apply = jax.jit(
-            self._apply, donate_argnames="state", out_shardings=(self.state_shardings, self.whole)
+            self._apply,
+            donate_argnames="state",
+            out_shardings=(self.state_shardings, self.whole, self.whole),
         )
 
     # ---- descriptions that allocate nothing ----------------------------------------------------
@@ -284,14 +287,28 @@ class UpdatePrograms:
             sharding=self._sharding,
         )
 
-    def _apply(self, state: TrainState, gradients: Any) -> tuple[TrainState, jax.Array]:
+    def _apply(self, state: TrainState, gradients: Any) -> tuple[TrainState, jax.Array, jax.Array]:
+        """One optimizer step, or none where its gradients or its result are not finite.
+
+        The new weights are computed twice, first for their norm alone: kept until the verdict, they
+        would need the memory of a second state. The norm is infinite already for weights whose
+        squares overflow, which no forward pass survives.
+        """
         with jax.named_scope("optimizer"):
             norm = optax.tree.norm(gradients)
-            updates, optimizer_state = self.optimizer.update(
-                gradients, state.optimizer_state, state.params
+            tried = optax.tree.norm(self._stepped(state, gradients).params)
+            applied = jnp.isfinite(norm) & jnp.isfinite(tried)
+            state = jax.lax.cond(
+                applied, self._stepped, lambda state, gradients: state, state, gradients
             )
-            params = optax.apply_updates(state.params, updates)
-        return TrainState(params, optimizer_state, state.step + 1), norm
+        return state, norm, applied
+
+    def _stepped(self, state: TrainState, gradients: Any) -> TrainState:
+        updates, optimizer_state = self.optimizer.update(
+            gradients, state.optimizer_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, optimizer_state, state.step + 1)
 
     def _attention(self, length: int) -> AttentionName:
         return attention_for(
