@@ -22,7 +22,14 @@ from zerocoder_jax.policy import (
     vocabulary_logits,
 )
 from zerocoder_jax.policy.log_probs import token_log_probs
-from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSettings, sample_key
+from zerocoder_jax.rollout import (
+    Demand,
+    EngineSettings,
+    RolloutEngine,
+    SamplingSettings,
+    sample_key,
+    shared_prefixes,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = {path.stem for path in REPOSITORY.glob("configs/*.py")} - {"base", "experiments"}
@@ -204,6 +211,42 @@ def test_prompts_with_settings_of_their_own_keep_them():
     assert len({tuple(rollout.tokens) for rollout in free}) > 1
 
 
+SHARED_SHAPES = dataclasses.replace(SHAPES, rows=5, max_prompt_tokens=140)
+
+
+def prompts_of_two_families(seed=0):
+    random = np.random.default_rng(seed)
+    heads = random.integers(4, CONFIG.vocab_size, size=(2, 100)).tolist()
+    tails = [(0, 3), (1, 9), (0, 30), (0, 2), (1, 17), (1, 2)]
+    own = [heads[head][: 70 + 11 * head] + prompts_of([size], seed)[0] for head, size in tails]
+    return [*own, *prompts_of([5, 90], seed)]
+
+
+def test_prompts_behind_a_shared_beginning_get_the_replies_of_whole_prompts():
+    """More samples than rows, so that later prompts are computed behind rows that are in use."""
+    prompts = prompts_of_two_families()
+    sharing = RolloutEngine(policy(), SamplingSettings(max_new_tokens=12), SHARED_SHAPES)
+    plain = RolloutEngine(policy(), SamplingSettings(max_new_tokens=12), SHARED_SHAPES)
+    plain.warm_up(Demand(1, 1, frozenset({2})))  # It knows of no shared beginning.
+    for made in (sharing, plain):
+        made.load(policy().params)
+    found, wanted = run(sharing, prompts, 3), run(plain, prompts, 3)
+    for place, one in wanted.items():
+        np.testing.assert_array_equal(found[place].tokens, one.tokens)
+        np.testing.assert_allclose(found[place].log_probs, one.log_probs, atol=1e-5)
+    assert sharing.statistics.prompt_tokens < 0.7 * plain.statistics.prompt_tokens
+
+
+def test_an_engine_warmed_up_for_shared_beginnings_compiles_nothing_later():
+    prompts = prompts_of_two_families()
+    made = RolloutEngine(policy(), SamplingSettings(max_new_tokens=12), SHARED_SHAPES)
+    made.load(policy().params)
+    made.warm_up(Demand(24, 12, frozenset(map(len, prompts)), shared_prefixes(prompts)))
+    for some in (prompts, prompts[:2], prompts[1:2], prompts[5:]):
+        run(made, some, 3)
+        assert made.statistics.recompilations == 0
+
+
 def test_a_longer_prompt_than_allowed_is_refused_by_the_name_of_its_field():
     with pytest.raises(UserError, match=r"prompt 1 has 71 tokens, config.rollout.max_prompt_to"):
         engine().generate(prompts_of([5, 71]), 1, keys_of([1, 1]))
@@ -344,7 +387,7 @@ def test_twenty_steps_of_varying_prompts_and_lengths_compile_nothing_after_the_f
 
 @pytest.mark.parametrize("name", ["base", *sorted(CONFIGS)])
 def test_at_most_twenty_four_programs_serve_every_config(name):
-    from zerocoder_jax.rollout.programs import prompt_buckets
+    from zerocoder_jax.rollout.prompt_packing import prompt_buckets
     from zerocoder_jax.rollout.schedule import batch_sizes
 
     rollout = load_config(f"{REPOSITORY}/configs/{name}.py").rollout

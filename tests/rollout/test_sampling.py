@@ -151,6 +151,36 @@ def test_a_row_draws_the_same_token_in_any_company():
         np.testing.assert_allclose(alone.log_probs[0], together.log_probs[row], rtol=1e-5)
 
 
+def rows_of_text_and_flat_rows(rows=12):
+    """Inputs of ``sample_tokens``: each third row is flat, so that its top-p needs the search."""
+    random = np.random.default_rng(9)
+    logits = random.normal(size=(rows, 9000)).astype("float32")
+    logits[np.arange(rows) % 3 > 0, :40] += 15
+    settings = (np.full(rows, 0.7, "float32"), np.full(rows, 0.8, "float32"), np.zeros(rows, int))
+    return logits, random.random(rows).astype("float32"), *settings
+
+
+def test_a_dead_row_neither_takes_the_search_nor_changes_a_live_token():
+    inputs = rows_of_text_and_flat_rows()
+    flat = np.arange(12) % 3 == 0
+    sample = jax.jit(sample_tokens)
+    every, live = jax.device_get((sample(*inputs), sample(*inputs, ~flat)))
+    assert (every.searched == flat).all()
+    assert not live.searched.any()
+    for name in ("tokens", "log_probs", "sampled_log_probs"):
+        np.testing.assert_array_equal(getattr(every, name)[~flat], getattr(live, name)[~flat])
+
+
+def test_the_search_takes_every_row_that_needs_it_whatever_their_number():
+    logits, uniforms, *settings = rows_of_text_and_flat_rows(3 * sampling.SEARCHED_ROWS + 3)
+    logits = np.where(np.arange(len(logits))[:, None] < 2, logits, logits[:1])
+    sampled = jax.device_get(jax.jit(sample_tokens)(logits, uniforms, *settings))
+    assert sampled.searched.sum() == len(logits) - 1
+    flat = exact_distribution(logits[0], 0.7, 0.8, 0)
+    drawn = np.delete(sampled.tokens, 1), np.delete(sampled.sampled_log_probs, 1)
+    np.testing.assert_allclose(drawn[1], np.log(flat[drawn[0]]), atol=2e-5)
+
+
 def test_the_worked_examples_hold():
     assert doctest.testmod(sampling).failed == 0
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings, strategies
 
 from zerocoder_jax.benchmarks.recorded import recorded_lengths
 from zerocoder_jax.rollout.attention import tile_read
-from zerocoder_jax.rollout.schedule import FREE, Schedule, batch_sizes
+from zerocoder_jax.rollout.prompt_packing import prefill_calls
+from zerocoder_jax.rollout.schedule import FREE, Prefill, Schedule, batch_sizes
 from zerocoder_jax.rollout.statistics import RolloutStatistics
 
 # Key-value heads, their size and the bytes of a number: the 0.5B policy in float32, others in
@@ -18,9 +19,33 @@ SHAPES = {"0.5B": (2, 64, 4), "1.5B": (2, 128, 2), "4B": (8, 128, 2), "7B": (4, 
 WAYS = [("xla", "0.5B"), ("gpu", "1.5B"), ("tpu", "1.5B"), ("tpu", "4B"), ("tpu", "7B")]
 
 
-def play(prompts, prompt_lengths, lengths, *, rows, slots, window, devices=1, way=("gpu", "1.5B")):
+def play(
+    prompts,
+    prompt_lengths,
+    lengths,
+    *,
+    rows,
+    slots,
+    window,
+    devices=1,
+    way=("gpu", "1.5B"),
+    prefixes=None,
+):
     """Run a schedule against a device that writes down what each slot of its ring holds."""
-    schedule = Schedule(prompts, prompt_lengths, rows=rows, slots=slots, devices=devices)
+    schedule = Schedule(
+        prompts,
+        prompt_lengths,
+        rows=rows,
+        slots=slots,
+        devices=devices,
+        prompt_prefixes=prefixes,
+    )
+
+    def token(prompt, position):
+        """What stands at a position of a prompt: of prompts with one prefix, the same there."""
+        shared = prefixes and position < len(prefixes[prompt])
+        return (prefixes[prompt] if shared else prompt, position)
+
     statistics = RolloutStatistics()
     # ring[d, r, s] = (prompt, position), or None; produced by sample.
     ring = np.full((devices, rows, slots), None, object)
@@ -28,9 +53,13 @@ def play(prompts, prompt_lengths, lengths, *, rows, slots, window, devices=1, wa
     for _ in range(100_000):
         prefills, copies = schedule.fill()
         for one in prefills:
-            prefilled.append((one.device, one.prompt))
+            prefilled.append((one.device, one.prompt, one.shared))
             for position in range(prompt_lengths[one.prompt] - 1):
-                ring[one.device, one.row, (one.start + position) % slots] = (one.prompt, position)
+                written = token(one.prompt, position)
+                if position < one.shared:
+                    slot = (one.source_start + position) % slots
+                    written = ring[one.device, one.source, slot]
+                ring[one.device, one.row, (one.start + position) % slots] = written
         for copy in [*copies, *schedule.shrink()]:
             row = ring[copy.device, copy.source].copy()
             ring[copy.device, copy.target] = np.roll(row, copy.turn)
@@ -53,11 +82,11 @@ def play(prompts, prompt_lengths, lengths, *, rows, slots, window, devices=1, wa
                 # The row's prompt stands where its start says, before its first token is fed.
                 if before[device, row] == 0 and fed:
                     held = [ring[device, row, (start + at) % slots] for at in range(fed)]
-                    assert held == [(prompt, at) for at in range(fed)]
+                    assert held == [token(prompt, at) for at in range(fed)]
                 assert clock - start == fed + before[device, row]
             for slot in range(clock, clock + steps[device]):
                 ring[device, :batch, slot % slots] = None
-        outcome = types.SimpleNamespace(steps=steps, produced=after)
+        outcome = types.SimpleNamespace(steps=steps, produced=after, searched=np.zeros(devices))
         implementation, policy = way
         tile = tile_read(implementation, batch, *SHAPES[policy], slots)
         statistics.count_window(schedule, outcome, before, tile)
@@ -85,6 +114,62 @@ def test_every_sample_gets_its_tokens_beside_its_own_prompt(counts, rows, window
     )
     np.testing.assert_array_equal(produced, lengths[: len(prompts)])
     assert statistics.tokens == sum(produced)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    families=strategies.lists(strategies.integers(0, 3), min_size=1, max_size=8),
+    rows=strategies.integers(1, 6),
+    devices=strategies.integers(1, 3),
+    seed=strategies.integers(0, 99),
+)
+def test_a_prompt_behind_a_shared_beginning_is_the_prompt(families, rows, devices, seed):
+    random = np.random.default_rng(seed)
+    # Family 0 shares nothing; the others share 3, 4, 5 tokens and go on for at least two.
+    prefixes = [tuple(range(100 * one, 101 * one + 2)) if one else () for one in families]
+    prompt_lengths = [len(prefix) + int(random.integers(2, 6)) for prefix in prefixes]
+    prompts = np.repeat(np.arange(len(families)), 2).tolist()
+    lengths = random.integers(1, 12, size=len(prompts))
+    produced, _, prefilled = play(
+        prompts,
+        prompt_lengths,
+        lengths,
+        rows=rows,
+        slots=32,
+        window=4,
+        devices=devices,
+        prefixes=prefixes,
+    )
+    np.testing.assert_array_equal(produced, lengths)
+    for _, prompt, shared in prefilled:
+        assert shared in (0, len(prefixes[prompt]))
+
+
+def test_a_shared_beginning_is_computed_once_on_each_device():
+    prefixes = [(1, 2, 3)] * 10 + [(7, 8)] * 10
+    _, _, prefilled = play(
+        list(range(20)),
+        [9] * 20,
+        [5] * 20,
+        rows=10,
+        slots=64,
+        window=8,
+        devices=2,
+        prefixes=prefixes,
+    )
+    whole = [(device, prefixes[prompt]) for device, prompt, shared in prefilled if not shared]
+    assert sorted(whole) == sorted({(device, prefix) for device in (0, 1) for prefix in prefixes})
+
+
+def test_prefills_fill_their_calls_whole_prompts_first():
+    prefills = [
+        Prefill(0, row, prompt=row, start=0, shared=shared)
+        for row, shared in enumerate([0, 0, 90, 90, 90, 90, 90])
+    ]
+    calls = prefill_calls(prefills, [300, 100, 130, 60, 20, 70, 10], devices=1)
+    rows = [[one.row for one in queue] for (queue,) in calls]
+    # Padded to 512, to 128, to 256 and to 64 tokens; a call has 512 in all.
+    assert rows == [[0], [1], [2, 5], [3, 4, 6]]
 
 
 def test_a_prompt_is_computed_once_for_all_its_samples():

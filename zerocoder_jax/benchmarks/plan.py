@@ -22,7 +22,8 @@ from zerocoder_jax.policy import PolicyConfig
 from zerocoder_jax.policy.loading import open_checkpoint
 from zerocoder_jax.policy.lora import lora_settings
 from zerocoder_jax.rollout.engine import SLOT_MULTIPLE
-from zerocoder_jax.rollout.programs import Programs, prompt_buckets
+from zerocoder_jax.rollout.programs import Programs
+from zerocoder_jax.rollout.prompt_packing import prompt_bucket
 from zerocoder_jax.training.update_programs import UpdatePrograms
 
 UPDATE, ROLLOUT = ("update", "optimizer step"), ("decode", "prefill")
@@ -131,7 +132,7 @@ def plan_phases(
         "optimizer step": lambda: update.lower("apply"),
         "decode": lambda: programs.lower("decode", config.rollout.rows),
         "prefill": lambda: programs.lower(
-            "prefill", prompt_buckets(config.rollout.max_prompt_tokens - 1)[-1]
+            "prefill", prompt_bucket(config.rollout.max_prompt_tokens - 1)
         ),
     }
     return [

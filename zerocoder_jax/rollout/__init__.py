@@ -7,6 +7,7 @@ it is finished. Start reading at ``engine``; ``decode`` is the loop on the devic
 from zerocoder_jax.rollout.demand import Demand
 from zerocoder_jax.rollout.engine import EngineSettings, RolloutEngine
 from zerocoder_jax.rollout.keys import sample_key
+from zerocoder_jax.rollout.prompt_packing import shared_prefixes
 from zerocoder_jax.rollout.replies import Rollout
 from zerocoder_jax.rollout.sampling import SamplingSettings
 from zerocoder_jax.rollout.statistics import RolloutStatistics
@@ -19,4 +20,5 @@ __all__ = [
     "RolloutStatistics",
     "SamplingSettings",
     "sample_key",
+    "shared_prefixes",
 ]

@@ -113,6 +113,17 @@ def write_prompts(
         return jax.lax.fori_loop(0, count, one_prompt, cache)
 
 
+def read_beginnings(ring: jax.Array, rows: jax.Array, starts: jax.Array, length: int) -> jax.Array:
+    """The first ``length`` slots of prompts in one layer's ring, [N, K, length, h].
+
+    Args:
+        ring: [R, K, S, h].
+        rows, starts: int32 [N], where and when the prompts stand in the ring.
+    """
+    slots = (starts[:, None] + jnp.arange(length)) % ring.shape[2]  # [N, length]
+    return jax.vmap(lambda row, slot: jnp.take(ring[row], slot, axis=1))(rows, slots)
+
+
 def copy_rows(
     cache: Cache,
     sources: jax.Array,

@@ -1,7 +1,7 @@
-"""A window of decoding: many tokens for every row without a word from the host.
+"""Decode up to ``window`` tokens per row in one device loop, without returning to the host.
 
-The loop runs on the device and stops by itself: after so many steps, or when so many rows have
-finished that the host should fill or close the gaps.
+The loop ends after ``window`` steps, or earlier when fewer than ``least_live`` rows are unfinished:
+the host then refills rows or moves them together.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Rows:
         start: int32 [R], the time of the prompt's first token; see ``cache``.
         produced: int32 [R], how many tokens have been sampled.
         limit: int32 [R], the row is finished when it has produced so many.
-        live: bool [R]; a row that is not computes along and is not looked at.
+        live: bool [R]; the results of a row that is not are ignored.
         key: uint32 [R, 2].
         temperature, top_p: float32 [R]; top_k: int32 [R].
     """
@@ -56,6 +56,7 @@ class Window:
         live: bool [R], after the window.
         tokens: int32 [W, R]; those of a row end where ``produced`` says.
         log_probs, sampled_log_probs: float32 [W, R]; see ``sampling.Sampled``.
+        searched: int32 [1], steps in which a row's truncation took the exact search.
     """
 
     steps: jax.Array
@@ -64,6 +65,7 @@ class Window:
     tokens: jax.Array
     log_probs: jax.Array
     sampled_log_probs: jax.Array
+    searched: jax.Array
 
 
 def decode_window(
@@ -121,7 +123,7 @@ def decode_window(
         )  # [R, D]
         with jax.named_scope("head"):
             logits = vocabulary_logits(hidden, weights["head"])  # [R, V] of this shard
-        sampled = _sample(logits, rows, done.produced, tensor_axis)
+        sampled = _sample(logits, rows, done, tensor_axis)
 
         produced = done.produced + done.live
         stopped = jnp.any(sampled.tokens[:, None] == stops, axis=-1) | (produced >= rows.limit)
@@ -135,6 +137,7 @@ def decode_window(
             sampled_log_probs=jax.lax.dynamic_update_slice(
                 done.sampled_log_probs, sampled.sampled_log_probs[None], row
             ),
+            searched=done.searched + jnp.any(sampled.searched),
         )
         return Cache(keys, values), done, sampled.tokens
 
@@ -145,15 +148,17 @@ def decode_window(
         tokens=jnp.zeros((window, num_rows), jnp.int32),
         log_probs=jnp.zeros((window, num_rows), jnp.float32),
         sampled_log_probs=jnp.zeros((window, num_rows), jnp.float32),
+        searched=jnp.zeros((1,), jnp.int32),
     )
     with jax.named_scope("decode_window"):
         cache, done, _ = jax.lax.while_loop(goes_on, step, (cache, nothing, rows.token))
     return cache, done
 
 
-def _sample(logits: jax.Array, rows: Rows, produced: jax.Array, tensor_axis: str | None) -> Sampled:
+def _sample(logits: jax.Array, rows: Rows, done: Window, tensor_axis: str | None) -> Sampled:
     """Sample each row; devices that hold parts of the vocabulary share the rows among them."""
-    inputs = (token_uniforms(rows.key, produced), rows.temperature, rows.top_p, rows.top_k)
+    uniforms = token_uniforms(rows.key, done.produced)
+    inputs = (uniforms, rows.temperature, rows.top_p, rows.top_k, done.live)
     if tensor_axis is None:
         return sample_tokens(logits, *inputs)
     shards = jax.lax.axis_size(tensor_axis)

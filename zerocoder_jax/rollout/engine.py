@@ -28,7 +28,14 @@ from zerocoder_jax.parallel.mesh import owners_of_rows
 from zerocoder_jax.policy import LoraSettings, Params, Policy
 from zerocoder_jax.rollout.decode import Window
 from zerocoder_jax.rollout.demand import Demand
-from zerocoder_jax.rollout.programs import Programs, prompt_buckets, prompts_per_prefill
+from zerocoder_jax.rollout.programs import Programs
+from zerocoder_jax.rollout.prompt_packing import (
+    prefill_calls,
+    prefix_of,
+    prompt_bucket,
+    prompts_per_prefill,
+    shared_prefixes,
+)
 from zerocoder_jax.rollout.replies import Replies, Rollout, Samples
 from zerocoder_jax.rollout.sampling import SamplingSettings
 from zerocoder_jax.rollout.schedule import FREE, Copy, Prefill, Schedule, batch_sizes
@@ -113,7 +120,10 @@ class RolloutEngine:
         # None while released; device calls replace the cache, which they donate.
         self._weights: Any = None
         self._cache: Any = None
-        # From here on a compilation is one too many.
+        # Beginnings that prompts share: of the first demand or call, and fixed from then on, for
+        # which prefill programs are needed depends on them. None until then.
+        self._prefixes: tuple[tuple[int, ...], ...] | None = None
+        # True after warm-up; any later compilation is counted as a recompilation.
         self._warm = False
         # Of the call that is running, or ran last.
         self.statistics = RolloutStatistics()
@@ -150,9 +160,14 @@ class RolloutEngine:
         every_length = frozenset(range(self._max_prompt + 1))
         samples, new_tokens = self._max_rows * self._devices, self._settings.max_new_tokens
         demand = demand or Demand(samples, new_tokens, every_length)
+        if self._prefixes is None:
+            self._prefixes = demand.prefixes
         programs = self._prepare(demand.max_new_tokens, demand.samples)
-        fed = [length - 1 for length in demand.prompt_lengths & every_length if length > 1]
-        buckets = {prompt_buckets(length)[-1] for length in fed}
+        # A prompt is computed whole, or behind one of the shared beginnings.
+        shared = [0, *map(len, self._prefixes)]
+        lengths = demand.prompt_lengths & every_length
+        computed = {length - 1 - tokens for length in lengths for tokens in shared}
+        buckets = {prompt_bucket(tokens) for tokens in computed if tokens > 0}
         programs.warm_up(batch_sizes(self._rows), sorted(buckets))
         self._warm = True
 
@@ -243,6 +258,8 @@ class RolloutEngine:
     def _generate(self, prompts: list[list[int]], samples: Samples) -> Iterator[Rollout]:
         began = time.perf_counter()
         self.statistics = statistics = RolloutStatistics()
+        if self._prefixes is None:
+            self._prefixes = shared_prefixes(prompts)
         programs = self._prepare(int(samples.limit.max(initial=1)), len(samples.prompt))
         if self._cache is None:
             self._cache = programs.empty_cache()
@@ -253,6 +270,7 @@ class RolloutEngine:
             rows=self._rows,
             slots=self._slots,
             devices=self._devices,
+            prompt_prefixes=[prefix_of(prompt, self._prefixes) for prompt in prompts],
         )
         replies = Replies(schedule.occupant.shape, int(samples.limit.max(initial=1)))
         finished: list[Rollout] = []
@@ -306,6 +324,7 @@ class RolloutEngine:
                 compute_dtype=self._dtype,
                 quantized=self._quantized,
                 lora=self._lora,
+                shared_tokens=max(map(len, self._prefixes or ()), default=0),
             )
         return self._programs
 
@@ -327,29 +346,25 @@ class RolloutEngine:
     def _prefill(
         self, programs: Programs, prefills: list[Prefill], prompts: list[list[int]]
     ) -> None:
-        """Prefills of about the same length share a program; the devices do theirs side by side."""
-        by_bucket: dict[int, list[list[Prefill]]] = {}
-        for prefill in prefills:
-            length = len(prompts[prefill.prompt]) - 1
-            bucket = prompt_buckets(length)[-1]
-            queues = by_bucket.setdefault(bucket, [[] for _ in range(self._devices)])
-            queues[prefill.device].append(prefill)
-        for bucket, queues in sorted(by_bucket.items()):
+        """Run the prefills, several to a call; the devices work on theirs at the same time."""
+        own = [prompts[one.prompt][one.shared : -1] for one in prefills]
+        of = dict(zip(prefills, own))
+        lengths = [len(tokens) for tokens in own]
+        for call in prefill_calls(prefills, lengths, self._devices):
+            bucket = prompt_bucket(max(len(of[one]) for queue in call for one in queue))
             size = prompts_per_prefill(bucket)
-            for first in range(0, max(map(len, queues)), size):
-                tokens = np.zeros((self._devices, size, bucket), np.int32)
-                rows = np.zeros((self._devices, size), np.int32)
-                starts = np.zeros((self._devices, size), np.int32)
-                count = np.zeros(self._devices, np.int32)
-                for device, queue in enumerate(queues):
-                    for place, prefill in enumerate(queue[first : first + size]):
-                        fed = prompts[prefill.prompt][:-1]
-                        tokens[device, place, : len(fed)] = fed
-                        rows[device, place] = prefill.row
-                        starts[device, place] = prefill.start
-                        count[device] += 1
-                arrays = (tokens.reshape(-1, bucket), rows.ravel(), starts.ravel(), count)
-                self._cache = programs.prefill(self._weights, self._cache, *map(self._put, arrays))
+            tokens = np.zeros((self._devices, size, bucket), np.int32)
+            # [what, devices, prompts]: rows, starts, sources, source_starts, shared.
+            places = np.zeros((5, self._devices, size), np.int32)
+            for device, queue in enumerate(call):
+                for place, one in enumerate(queue):
+                    tokens[device, place, : len(of[one])] = of[one]
+                    places[:, device, place] = (
+                        *(one.row, one.start, one.source, one.source_start, one.shared),
+                    )
+            count = np.array([len(queue) for queue in call], np.int32)
+            arrays = (tokens.reshape(-1, bucket), *places.reshape(5, -1), count)
+            self._cache = programs.prefill(self._weights, self._cache, *map(self._put, arrays))
 
     def _copy(self, programs: Programs, copies: list[Copy]) -> None:
         if not copies:

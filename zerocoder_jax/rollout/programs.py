@@ -21,35 +21,15 @@ from zerocoder_jax.rollout.attention import DecodeAttentionName, Tile, attention
 from zerocoder_jax.rollout.cache import Cache, cache_shape, copy_rows
 from zerocoder_jax.rollout.decode import Rows, Window, decode_window
 from zerocoder_jax.rollout.prefill import prefill
+from zerocoder_jax.rollout.prompt_packing import SMALLEST_PROMPT, prompts_per_prefill
 from zerocoder_jax.rollout.weights import DecodeWeights, decode_weights, weight_specs
-
-# Prompt tokens that one prefill computes on each device: enough to be bound by arithmetic.
-PREFILL_TOKENS = 512
-SMALLEST_PROMPT = 64
-
-
-def prompt_buckets(longest: int) -> tuple[int, ...]:
-    """Padded prompt lengths: powers of two up to the one that holds ``longest``.
-
-    >>> prompt_buckets(300)
-    (64, 128, 256, 512)
-    """
-    buckets = [SMALLEST_PROMPT]
-    while buckets[-1] < longest:
-        buckets.append(2 * buckets[-1])
-    return tuple(buckets)
-
-
-def prompts_per_prefill(bucket: int) -> int:
-    """How many prompts of a bucket's length one prefill takes on each device."""
-    return max(1, PREFILL_TOKENS // bucket)
 
 
 class Programs:
     """Compiles and keeps the programs of one engine.
 
-    Every program runs on each device of the mesh axis "rows" for itself, with rows of its own:
-    there is no word between them, so none waits for another. Along "tensor" they share each row.
+    Devices along "rows" run independently, with rows of their own and without collectives. Devices
+    along "tensor" shard each row.
     """
 
     def __init__(
@@ -64,6 +44,7 @@ class Programs:
         compute_dtype: Any,
         quantized: bool = False,
         lora: LoraSettings | None = None,
+        shared_tokens: int = 0,
     ):
         """
         Args:
@@ -76,6 +57,7 @@ class Programs:
             compute_dtype: of products, cache and all weights but quantized ones.
             quantized: kernels are int8.
             lora: of the adapters that the weights have; None: they have none.
+            shared_tokens: of the longest beginning that prompts share; 0: none is shared.
         """
         self.mesh = mesh
         self._config = config
@@ -87,7 +69,8 @@ class Programs:
         platform = mesh.devices.flat[0].platform
         self.decode_attention = attention_for(platform, config.head_dim)
         self._functions = _functions(
-            config, mesh, self.decode_attention, window, stop_tokens, compute_dtype, quantized, lora
+            *(config, mesh, self.decode_attention, window, stop_tokens, compute_dtype),
+            *(quantized, lora, -(-shared_tokens // SMALLEST_PROMPT) * SMALLEST_PROMPT),
         )
         self._table = ProgramTable(self.lower)
 
@@ -114,12 +97,9 @@ class Programs:
         size = rows.token.shape[0] // self._devices
         return self._table["decode", size](weights, cache, rows, clock, least_live)
 
-    def prefill(
-        self, weights: DecodeWeights, cache: Cache, tokens: Any, rows: Any, starts: Any, count: Any
-    ) -> Cache:
-        """``prefill.prefill`` of ``[devices * N, T]`` tokens; count [devices]."""
-        program = self._table["prefill", tokens.shape[1]]
-        return program(weights, cache, tokens, rows, starts, count)
+    def prefill(self, weights: DecodeWeights, cache: Cache, tokens: Any, *places: Any) -> Cache:
+        """``prefill.prefill`` of ``[devices * N, T]`` tokens; its count is [devices]."""
+        return self._table["prefill", tokens.shape[1]](weights, cache, tokens, *places)
 
     def copy_rows(self, cache: Cache, sources: Any, targets: Any, turns: Any, count: Any) -> Cache:
         """``cache.copy_rows`` of ``[devices * M]`` copies; count [devices]."""
@@ -165,7 +145,7 @@ class Programs:
         elif kind == "prefill":
             vector = self._vector(prompts_per_prefill(size))
             tokens = self._vector(prompts_per_prefill(size), jnp.int32, size)
-            arguments = (weights, cache, tokens, vector, vector, self._vector(1))
+            arguments = (weights, cache, tokens, *[vector] * 5, self._vector(1))
         else:
             vector = self._vector(size)
             arguments = (cache, vector, vector, vector, self._vector(1))
@@ -215,6 +195,7 @@ def _functions(
     compute_dtype: Any,
     quantized: bool,
     lora: LoraSettings | None,
+    shared_capacity: int,
 ) -> dict[str, Any]:
     """The three programs, jitted for a mesh; the cache is donated."""
     platform = mesh.devices.flat[0].platform
@@ -237,11 +218,10 @@ def _functions(
         )
 
     # A count comes as one number for each device.
-    def prefill_prompts(
-        weights: Any, cache: Any, tokens: Any, rows: Any, starts: Any, count: Any
-    ) -> Any:
-        inputs = (weights, cache, tokens, rows, starts, count[0])
-        return prefill(*inputs, attention=prompt_attention, **shared)
+    def prefill_prompts(weights: Any, cache: Any, tokens: Any, *places: Any) -> Any:
+        *rows, count = places
+        inputs = (weights, cache, tokens, *rows, count[0])
+        return prefill(*inputs, attention=prompt_attention, capacity=shared_capacity, **shared)
 
     def copy(cache: Any, sources: Any, targets: Any, turns: Any, count: Any) -> Any:
         return copy_rows(cache, sources, targets, turns, count[0])
@@ -255,7 +235,7 @@ def _functions(
 
     weights_spec = weight_specs(config, quantized=quantized, lora=lora)
     split, cache_spec, by_step = P("rows"), P("rows", "tensor"), P(None, "rows")
-    window_spec: Any = Window(*cast(Any, (split, split, split, by_step, by_step, by_step)))
+    window_spec: Any = Window(*cast(Any, (split, split, split, by_step, by_step, by_step, split)))
     return {
         "decode": mapped(
             decode_rows,
@@ -265,7 +245,7 @@ def _functions(
         ),
         "prefill": mapped(
             prefill_prompts,
-            (weights_spec, cache_spec, split, split, split, split),
+            (weights_spec, cache_spec, *[split] * 7),
             cache_spec,
             donated=1,
         ),

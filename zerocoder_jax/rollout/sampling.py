@@ -18,8 +18,10 @@ import jax.numpy as jnp
 
 from zerocoder_jax.errors import UserError
 
-# So many most probable tokens are looked at before the exact search.
+# Most probable tokens among which a truncation is looked for before the exact search.
 CANDIDATES = 64
+# Rows that one pass of the exact search takes: a step seldom has more than one that needs it.
+SEARCHED_ROWS = 4
 # Tokens of a block. 151936 and 152064, the vocabularies of Qwen, are multiples of 128.
 BLOCK = 128
 
@@ -62,11 +64,13 @@ class Sampled(NamedTuple):
         log_probs: float32 [R], at the row's temperature with nothing truncated, which is what
             training follows; at temperature 1 where greedy.
         sampled_log_probs: float32 [R], under the distribution that was drawn from; 0 where greedy.
+        searched: bool [R], the row's truncation took the exact search.
     """
 
     tokens: jax.Array
     log_probs: jax.Array
     sampled_log_probs: jax.Array
+    searched: jax.Array
 
 
 def sample_tokens(
@@ -75,6 +79,7 @@ def sample_tokens(
     temperature: jax.Array,
     top_p: jax.Array,
     top_k: jax.Array,
+    live: jax.Array | None = None,
 ) -> Sampled:
     """Draw one token per row by inverting the row's cumulative distribution.
 
@@ -86,8 +91,12 @@ def sample_tokens(
         uniforms: float32 [R] in [0, 1).
         temperature, top_p: float32 [R]; top_k: int32 [R]; with the meanings of
             ``SamplingSettings``.
+        live: bool [R]; what is returned for a row that is not means nothing, and costs nothing.
+            A finished or free row sees one token, its distribution is nearly flat, and most such
+            rows would need the exact search. Default: all rows are.
     """
     with jax.named_scope("sampling"):
+        live = jnp.ones(temperature.shape, bool) if live is None else live
         greedy = temperature == 0.0
         top_k = jnp.where(greedy, 1, top_k)
         temperature = jnp.where(greedy, 1.0, temperature)
@@ -101,21 +110,27 @@ def sample_tokens(
         scaled = centred / temperature[:, None, None]
         everything = jnp.sum(jnp.exp(scaled), axis=(1, 2))  # [R]
 
-        # Which way a row takes depends on that row alone, so it gives the same token in any
-        # company. A way that no row takes costs nothing.
+        # A row's settings and logits alone decide which branch draws its token, so the token does
+        # not depend on the rest of the batch. lax.cond skips a branch that no live row needs.
         settled, token, log_prob = _when_any(
-            truncates,
+            live & truncates,
             lambda: _draw_from_candidates(scaled, everything, block_maxima, uniforms, top_p, top_k),
         )
-        settled = settled & truncates
-        _, other_token, other_log_prob = _when_any(
-            ~settled, lambda: _draw_from_all(scaled, uniforms, top_p, top_k, truncates & ~settled)
-        )
-        token = jnp.where(settled, token, other_token)
-        log_prob = jnp.where(settled, log_prob, other_log_prob)
+        searched = live & truncates & ~settled
+        drawn = [
+            (settled & truncates, token, log_prob),
+            _when_any(
+                live & ~truncates,
+                lambda: _draw_from_all(scaled, uniforms, jnp.full_like(uniforms, -jnp.inf)),
+            ),
+            _when_any(searched, lambda: _search(scaled, uniforms, top_p, top_k, searched)),
+        ]
+        chosen_by = [drawn[0][0], ~truncates, searched]
+        token = jnp.select(chosen_by, [token for _, token, _ in drawn], 0)
+        log_prob = jnp.select(chosen_by, [log_prob for *_, log_prob in drawn], 0.0)
         chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
         untruncated = (chosen - largest) / temperature - jnp.log(everything)
-        return Sampled(token, untruncated, jnp.where(greedy, 0.0, log_prob))
+        return Sampled(token, untruncated, jnp.where(greedy, 0.0, log_prob), searched)
 
 
 # What a way of drawing returns: whether a row was settled [R], its token [R], its log-prob [R].
@@ -178,20 +193,38 @@ def _draw_from_candidates(
     return settled, token, chosen - jnp.log(mass)
 
 
-def _draw_from_all(
+def _search(
     scaled: jax.Array,
     uniforms: jax.Array,
     top_p: jax.Array,
     top_k: jax.Array,
-    truncates: jax.Array,
+    searched: jax.Array,
 ) -> _Draw:
-    """Draw from the whole vocabulary, cut at an exact threshold in the rows that ask for it."""
+    """Draw with an exact threshold in the rows that are ``searched``, a few rows at a time."""
+    rows = uniforms.shape[0]
+    width = min(SEARCHED_ROWS, rows)
+    order = jnp.argsort(~searched, stable=True)  # [R], the searched rows first
+    count = jnp.sum(searched)
+    inputs = [jnp.asarray(array) for array in (scaled, uniforms, top_p, top_k)]
+
+    def search_next(state: tuple[jax.Array, _Draw]) -> tuple[jax.Array, _Draw]:
+        done, (_, token, log_prob) = state
+        # The last pass may take rows again: they get the same token.
+        some = jax.lax.dynamic_slice(order, (done,), (width,))
+        part, uniform, p, k = (array[some] for array in inputs)
+        _, new_token, new_log_prob = _draw_from_all(part, uniform, _exact_threshold(part, p, k))
+        token = token.at[some].set(new_token)
+        return done + width, (searched, token, log_prob.at[some].set(new_log_prob))
+
+    nothing = (searched, jnp.zeros((rows,), jnp.int32), jnp.zeros((rows,), jnp.float32))
+    start = (jnp.int32(0), nothing)
+    return jax.lax.while_loop(lambda state: state[0] < count, search_next, start)[1]
+
+
+def _draw_from_all(scaled: jax.Array, uniforms: jax.Array, threshold: jax.Array) -> _Draw:
+    """Draw from the whole vocabulary, from logits of at least ``threshold`` [R]."""
     rows, _, block = scaled.shape
-    threshold = jax.lax.cond(
-        jnp.any(truncates),
-        lambda: jnp.where(truncates, _exact_threshold(scaled, top_p, top_k), -jnp.inf),
-        lambda: jnp.full((rows,), -jnp.inf),
-    )[:, None]
+    threshold = threshold[:, None]
     masses = jnp.where(scaled >= threshold[..., None], jnp.exp(scaled), 0.0)
     block_masses = jnp.sum(masses, axis=-1)  # [R, N]
     chosen_block, mass = _invert(block_masses, uniforms)
@@ -254,8 +287,13 @@ def _exact_threshold(scaled: jax.Array, top_p: jax.Array, top_k: jax.Array) -> j
         return bits <= bound[:, None, None]
 
     everything = jnp.iinfo(jnp.int32).max
-    k_bound = smallest(lambda bound: jnp.sum(within(bound), axis=(1, 2)) >= top_k)
-    k_bound = jnp.where(top_k > 0, k_bound, everything)
+    no_bound = jnp.full((rows,), everything)
+    k_bound = jax.lax.cond(
+        jnp.any(top_k > 0),
+        lambda: smallest(lambda bound: jnp.sum(within(bound), axis=(1, 2)) >= top_k),
+        lambda: no_bound,
+    )
+    k_bound = jnp.where(top_k > 0, k_bound, no_bound)
 
     def mass(bound: jax.Array) -> jax.Array:
         return jnp.sum(jnp.where(within(bound), masses, 0.0), axis=(1, 2))

@@ -32,12 +32,20 @@ def batch_sizes(rows: int) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Prefill:
-    """Write a prompt into a row, its first token at time ``start``."""
+    """Write a prompt into a row, its first token at time ``start``.
+
+    Attributes:
+        shared: tokens that the prompt has in common with the one in row ``source``, which began at
+            time ``source_start``: they are copied and not computed. 0: all are computed.
+    """
 
     device: int
     row: int
     prompt: int
     start: int
+    source: int = 0
+    source_start: int = 0
+    shared: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +77,18 @@ class Schedule:
         rows: int,
         slots: int,
         devices: int = 1,
+        prompt_prefixes: Sequence[tuple[int, ...]] | None = None,
     ):
+        """
+        Args:
+            sample_prompts: the prompt of each sample.
+            prompt_lengths: tokens of each prompt.
+            prompt_prefixes: the beginning that each prompt shares with others, of
+                ``prompt_packing.prefix_of``; default: none is shared.
+        """
         self._sample_prompts = sample_prompts
         self._prompt_lengths = prompt_lengths
+        self._prefixes = prompt_prefixes or [()] * len(prompt_lengths)
         self._waiting = deque(range(len(sample_prompts)))
         self.slots = slots
         self._sizes = batch_sizes(rows)
@@ -98,13 +115,16 @@ class Schedule:
     def fill(self) -> tuple[list[Prefill], list[Copy]]:
         """Give free rows to waiting samples, in their order.
 
-        The prefills are to be done before the copies, and those in their order. A prompt is
-        prefilled once per device: its other samples copy it from a row that holds it.
+        The prefills are to be done before the copies, and those in their order; of the prefills,
+        those of whole prompts first. A prompt is prefilled once per device: its other samples copy
+        it from a row that holds it. So do the prompts that share its beginning.
         """
         prefills: list[Prefill] = []
         copies: list[Copy] = []
         # Free rows that a planned copy reads: a prefill would overwrite them too early.
         pinned = np.zeros(self.occupant.shape, bool)
+        # The prompts that stand in the ring while these prefills run, and when they began.
+        standing, started = np.where(self._intact, self._held, FREE), self.start.copy()
         while self._waiting:
             sample = self._waiting[0]
             prompt = self._sample_prompts[sample]
@@ -129,7 +149,44 @@ class Schedule:
             self.occupant[device, target] = sample
             self.start[device, target] = start
             self._held[device, target] = prompt
-        return prefills, copies
+        return self._behind_shared(prefills, standing, started), copies
+
+    def _behind_shared(
+        self, prefills: list[Prefill], standing: np.ndarray, started: np.ndarray
+    ) -> list[Prefill]:
+        """The prefills, each behind a row of its device that holds its prefix, where one does.
+
+        That is a row that held it before and that none of these prefills overwrites, or else the
+        row of the first of them with the prefix, which is computed whole.
+
+        Args:
+            standing, started: int [devices, rows], the prompt that each row held before, or
+                ``FREE``, and the time of its first token.
+        """
+        if not any(self._prefixes[one.prompt] for one in prefills):
+            return prefills
+        written = {(one.device, one.row) for one in prefills}
+        holders: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
+        for device, row in np.argwhere(standing != FREE).tolist():
+            if (device, row) not in written:
+                prefix = self._prefixes[standing[device, row]]
+                holders[device, prefix] = row, int(started[device, row])
+        planned = []
+        for one in prefills:
+            prefix = self._prefixes[one.prompt]
+            holder = holders.setdefault((one.device, prefix), (one.row, one.start))
+            if prefix and holder != (one.row, one.start):
+                source, source_start = holder
+                one = dataclasses.replace(
+                    one, source=source, source_start=source_start, shared=len(prefix)
+                )
+            planned.append(one)
+        return planned
+
+    @property
+    def _intact(self) -> np.ndarray:
+        """bool [devices, rows]; a prompt's first token is overwritten after a turn of the ring."""
+        return self.clock[:, None] - self.start < self.slots
 
     def shrink(self) -> list[Copy]:
         """When nobody waits: take the smallest batch that holds the live rows, and move them in."""
@@ -171,9 +228,7 @@ class Schedule:
 
     def _holder(self, prompt: int, free: np.ndarray) -> tuple[int, int]:
         """The device for a prompt's next sample, and a row there that holds the prompt."""
-        # A prompt's first token is overwritten when the clock has gone round once.
-        intact = self.clock[:, None] - self.start < self.slots
-        holders = np.equal(self._held, prompt) & intact & free.any(axis=1, keepdims=True)
+        holders = np.equal(self._held, prompt) & self._intact & free.any(axis=1, keepdims=True)
         if holders.any():
             device, row = np.unravel_index(int(holders.argmax()), holders.shape)
             return int(device), int(row)

@@ -18,8 +18,10 @@ class RolloutStatistics:
         row_steps: decoded rows summed over steps; what exceeds ``tokens`` was wasted.
         slots_needed, slots_read: cache slots, summed over steps and rows, that live rows hold and
             that attention read.
-        prefills, prompt_tokens: prompts that were computed, and their tokens.
+        prefills, prompt_tokens: prompts that were computed, and their tokens without those that
+            were copied from another prompt.
         windows, steps: of all devices.
+        searched_steps: steps in which a truncation took the exact search over the vocabulary.
         seconds: spent in here, compilation included, the consumer of the replies not.
         compile_seconds: of them.
         programs: compiled in the engine's life.
@@ -35,6 +37,7 @@ class RolloutStatistics:
     prompt_tokens: int = 0
     windows: int = 0
     steps: int = 0
+    searched_steps: int = 0
     seconds: float = 0.0
     compile_seconds: float = 0.0
     programs: int = 0
@@ -43,7 +46,7 @@ class RolloutStatistics:
     def count_prefills(self, prefills: list[Prefill], prompts: list[list[int]]) -> None:
         """Prompts that are being computed."""
         self.prefills += len(prefills)
-        self.prompt_tokens += sum(len(prompts[prefill.prompt]) for prefill in prefills)
+        self.prompt_tokens += sum(len(prompts[one.prompt]) - one.shared for one in prefills)
 
     def count_window(
         self, schedule: Schedule, window: Any, produced_before: np.ndarray, tile: Tile
@@ -56,6 +59,7 @@ class RolloutStatistics:
         devices, batch = produced_before.shape
         produced = np.asarray(window.produced).reshape(devices, batch)
         self.windows += 1
+        self.searched_steps += int(np.sum(window.searched))
         for device, steps in enumerate(np.asarray(window.steps).tolist()):
             if steps == 0:
                 continue
@@ -94,5 +98,6 @@ class RolloutStatistics:
             "rollout/tokens_per_second": self.tokens_per_second,
             "rollout/wasted_rows": self.wasted_rows,
             "rollout/read_ratio": self.read_ratio,
+            "rollout/searched_steps": self.searched_steps / max(1, self.steps),
             "rollout/recompilations": self.recompilations,
         }

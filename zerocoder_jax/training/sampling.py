@@ -26,7 +26,14 @@ from zerocoder_jax.problems import (
     tester_prompt,
     without_thought,
 )
-from zerocoder_jax.rollout import Demand, Rollout, RolloutEngine, SamplingSettings, sample_key
+from zerocoder_jax.rollout import (
+    Demand,
+    Rollout,
+    RolloutEngine,
+    SamplingSettings,
+    sample_key,
+    shared_prefixes,
+)
 from zerocoder_jax.training.problem_order import problem_number
 
 CODER, TESTER = 0, 1
@@ -177,8 +184,10 @@ class Sampler:
     ) -> Demand:
         """What calls of ``replies`` with ``at_once`` of these problems ask of the engine."""
         roles = [role for role in (CODER, TESTER) if counts[role]]
-        lengths = {len(self.prompt(problem, role)[0]) for problem in problems for role in roles}
-        return Demand(at_once * sum(counts), max_new_tokens, frozenset(lengths))
+        prompts = [self.prompt(problem, role)[0] for role in roles for problem in problems]
+        lengths = frozenset(map(len, prompts))
+        samples = at_once * sum(counts)
+        return Demand(samples, max_new_tokens, lengths, shared_prefixes(prompts))
 
     def replies(
         self,
