@@ -150,7 +150,7 @@ def test_a_shared_beginning_is_computed_once_on_each_device():
     _, _, prefilled = play(
         list(range(20)),
         [9] * 20,
-        [5] * 20,
+        np.full(20, 5),
         rows=10,
         slots=64,
         window=8,
