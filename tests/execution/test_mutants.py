@@ -1,15 +1,21 @@
 """Mutants by mutmut: which there are, what kills them, and the interface this relies on."""
 
+import ast
 import importlib.metadata
 import os
 import subprocess
 import sys
+from typing import cast
 
+import libcst
 import numpy as np
 import pytest
+from mutmut import configuration
+from mutmut.mutation.file_mutation import create_mutations, deep_replace
 from observing import SQUARE
 
-from zerocoder_jax.execution import ExecutionPool, Limits, Status
+from zerocoder_jax.execution import ExecutionPool, Limits, Status, mutant_maker
+from zerocoder_jax.execution.mutant_maker import mutants_of
 from zerocoder_jax.problems import AssertTest, CallTest, Problem
 
 P, F, N = Status.PASSED, Status.FAILED, Status.NOT_RUN
@@ -49,9 +55,123 @@ def test_whole_programs_are_mutated_at_module_level(pool: ExecutionPool) -> None
     assert any("* 3" in mutant for mutant in pool.mutants("print(int(input()) * 2)\n", None))
 
 
-def test_mutants_that_compile_to_the_original_are_dropped(pool: ExecutionPool) -> None:
-    # mutmut changes the text of the docstring; the program is the same.
-    assert pool.mutants('def f():\n    """Words."""\n    return None\n', "f") == []
+def mutants_by_mutmut_itself(source: str) -> set[str]:
+    """Every mutant that mutmut finds in functions and methods, in its own way of making them."""
+    config = configuration.Config.__new__(configuration.Config)
+    config.do_not_mutate_patterns, config.type_check_command = [], []
+    configuration._config = config
+    module, mutations, *_ = create_mutations("solution.py", source)
+    changed = [
+        deep_replace(module, mutation.original_node, mutation.mutated_node)
+        for mutation in mutations
+        if mutation.contained_by_top_level_function is not None
+    ]
+    return {cast(libcst.Module, tree).code for tree in changed}
+
+
+PLAIN = [
+    SIGN,
+    "def f(x):\n\tif x:\n\t\treturn 3\n\treturn '''a\nb''' + 'é'\n",
+    "def f(x): a = 1; b = x[1:2]; return a + b\n",
+    "def f(x):\r\n    return 1 if x else -2\r\n",
+    "def f(x, *y, z=1):\n    match x:\n        case 1:\n            return f(x, z=2)\n    return",
+]
+
+
+@pytest.mark.parametrize("source", PLAIN)
+def test_the_mutants_are_those_that_mutmut_makes(source: str) -> None:
+    ours, by_mutmut = mutants_of(source, False, None, 0), mutants_by_mutmut_itself(source)
+    assert len(ours) > 1 and set(ours) <= by_mutmut
+    assert sorted(map(program, ours)) == sorted(set(map(program, by_mutmut)))
+
+
+def program(source: str) -> str:
+    return ast.dump(ast.parse(source))
+
+
+@pytest.mark.parametrize("source", PLAIN)
+@pytest.mark.parametrize("size", [9, 25, 60])
+def test_a_source_in_pieces_has_mutants_of_the_whole(
+    source: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the heads of long statements are left out, and texts between other texts."""
+    whole = mutants_of(source, False, None, 0)
+    monkeypatch.setattr(mutant_maker, "_PIECE_BYTES", size)
+    pieces = mutants_of(source, False, None, 0)
+    assert len(pieces) > 1 and set(map(program, pieces)) <= set(map(program, whole))
+
+
+def test_mutants_that_differ_from_the_original_in_a_docstring_are_dropped(
+    pool: ExecutionPool,
+) -> None:
+    source = 'class C:\n    "Words."\n    def f(self):\n        "More."\n        return "text"\n'
+    by_mutmut = mutants_by_mutmut_itself(source)
+    assert sum('return "text"' in mutant for mutant in by_mutmut) == 6  # those of docstrings
+    ours = pool.mutants(source, "C.f")
+    assert set(ours) == {mutant for mutant in by_mutmut if 'return "text"' not in mutant}
+    assert len(ours) == 2
+
+
+def test_mutants_that_differ_in_layout_alone_are_made_once() -> None:
+    source = "def f(x):\n    return g(x, x)\n"
+    by_mutmut = mutants_by_mutmut_itself(source)
+    assert {"def f(x):\n    return g(x)\n", "def f(x):\n    return g(x, )\n"} <= by_mutmut
+    assert sum("g(x" in mutant for mutant in mutants_of(source, False, None, 0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "entry_point", "changed"),
+    [
+        ("@functools.cache\ndef f(x):\n    return x + 1\n", "f", "    return x + 2"),
+        (
+            "def f(x):\n    @d(1)\n    def g(y):\n        return y * 2\n",
+            "f",
+            "        return y * 3",
+        ),
+        ("f = lambda x: x + 1\n", "f", "f = lambda x: x + 2"),
+        ("f, g = (lambda x: x + 1), 0\n", "f", "f, g = (lambda x: x + 2), 0"),
+        (
+            "class S:\n    @staticmethod\n    def f(x):\n        return 1\n",
+            "S.f",
+            "        return 2",
+        ),
+        ("class S:\n    class T:\n        def g(x):\n            return 1\n", "S.f", " return 2"),
+        ("try:\n    def f(x):\n        return 1\nexcept E:\n    pass\n", "f", "        return 2"),
+        ("if True:\n    async def f(x):\n        return 1\n", "f", "        return 2"),
+    ],
+)
+def test_an_entry_point_is_mutated_however_it_is_defined(
+    source: str, entry_point: str, changed: str, pool: ExecutionPool
+) -> None:
+    assert any(changed in mutant for mutant in pool.mutants(source, entry_point))
+
+
+def test_decorators_annotations_and_module_level_stay_as_they_are(pool: ExecutionPool) -> None:
+    source = "N = 1\n@d(2)\ndef f(x: 'int' = N) -> 'int':\n    return x + 5\n"
+    assert {mutant.splitlines()[3] for mutant in pool.mutants(source, "f")} == {
+        "    return x - 5",
+        "    return x + 6",
+    }
+
+
+DEGENERATE = {
+    "a long comment": "def f(x):\n    return x + 1\n" + "#" * 90_000,
+    "a long comment inside": "def f(x):\n    #" + "#" * 90_000 + "\n    return x + 1\n",
+    "a long sum": "def f(x):\n    return " + "+".join(["x"] * 900) + "\n",
+    "many signs": "def f(x):\n    return " + "-" * 900 + "x\n",
+    "a long list": f"def f(x):\n    return {list(range(2000))}[x]\n",
+    "many statements": "def f(x):\n" + "".join(f"    a{i} = x + {i}\n" for i in range(500)),
+    "many functions": "".join(f"def f{i}(x):\n    return x + {i}\n" for i in range(500)),
+    "a long text": "def f(x):\n    y = '" + "a" * 90_000 + "'\n    return x + 1\n",
+}
+
+
+@pytest.mark.parametrize("source", DEGENERATE.values(), ids=DEGENERATE)
+def test_a_degenerate_source_has_mutants(source: str, pool: ExecutionPool) -> None:
+    """The pool ends a maker that takes 20 seconds, and then there are none."""
+    mutants = pool.mutants(source, "f", limit=5)
+    assert 1 <= len(mutants) <= 5
+    assert all(mutant != source and ast.parse(mutant) for mutant in mutants)
 
 
 def test_a_cap_draws_the_same_mutants_for_the_same_seed(pool: ExecutionPool) -> None:
@@ -123,8 +243,7 @@ def test_the_maker_needs_no_configuration_where_it_runs(tmp_path: os.PathLike[st
     """mutmut itself reads the working directory and fails where it finds nothing to mutate."""
     code = (
         "from zerocoder_jax.execution import mutant_maker as maker\n"
-        "maker.configure_mutmut()\n"
-        "print(len(maker.mutants_of('def f(x):\\n    return x + 1\\n', False)))\n"
+        "print(len(maker.mutants_of('def f(x):\\n    return x + 1\\n', False, None, 0)))\n"
         "import sys; print('textual' in sys.modules, 'pytest' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

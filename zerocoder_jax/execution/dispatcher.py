@@ -314,7 +314,7 @@ class Dispatcher:
             message = {"do": "compile", "sources": sources, "seconds": self._seconds}
             seat.patience = (len(sources) + 1) * self._seconds + _PATIENCE_SECONDS
         else:
-            message = {"do": "mutate", "source": job.source, "module_level": job.module_level}
+            message = {"do": "mutate", **vars(job)}
             seat.patience = _MUTANT_SECONDS
         seat.process.send({"id": id(piece), **message})
         self._watch_writing(seat)

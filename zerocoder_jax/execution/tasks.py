@@ -5,7 +5,6 @@ knows nothing of processes, and the dispatcher knows nothing of matrices.
 """
 
 import json
-import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,10 +51,12 @@ class RunJob:
 
 @dataclass(frozen=True)
 class MutateJob:
-    """A source to mutate. Result: a list of sources."""
+    """A source to mutate. Result: a list of at most ``limit`` sources, drawn by ``seed``."""
 
     source: str
     module_level: bool
+    limit: int | None
+    seed: int
 
 
 Job = CompileJob | RunJob | MutateJob
@@ -209,7 +210,7 @@ def _groups(indices: Sequence[int], key: Any, together: bool) -> list[list[int]]
 def mutants_task(
     solution: str, entry_point: str | None, limit: int | None, seed: int, counts: Counts
 ) -> Task:
-    """Returns the mutants' sources, in mutmut's order."""
+    """Returns the mutants' sources, in the order of the places that they change."""
     kept, _ = yield from _distinct_mutants(solution, entry_point, limit, seed, counts)
     return [source for source, _ in kept]
 
@@ -220,7 +221,7 @@ def _distinct_mutants(
     """Pairs of source and compiled mutant, and the compiled original."""
     # A whole program's work stands at module level; a function's does not.
     found, (original,) = yield [
-        MutateJob(solution, module_level=entry_point is None),
+        MutateJob(solution, entry_point is None, limit or None, seed),
         CompileJob((solution,)),
     ]
     if "code" not in original or not found:
@@ -233,9 +234,6 @@ def _distinct_mutants(
             seen.add(program["key"])
             kept.append((source, program))
     counts.equivalent_mutants += len(found) - len(kept)
-    if limit and len(kept) > limit:
-        chosen = sorted(random.Random(seed).sample(range(len(kept)), limit))
-        kept = [kept[index] for index in chosen]
     counts.mutants += len(kept)
     return kept, original
 
