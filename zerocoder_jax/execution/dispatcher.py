@@ -32,9 +32,10 @@ from zerocoder_jax.execution.tasks import (
 # A run that is older than this does not hold its processor's slot any more: it is likely to run
 # into its limit, and the others need not wait for that.
 _YOUNG_SECONDS = 0.25
-# So many runs may be under way for each processor while most of them are old.
+# Runs under way for each processor while most of them are old.
 _RUNS_PER_SLOT = 3
 _ATTEMPTS = 3
+_FAILED_STARTS = 10
 # Beyond a run's own time limit; the judge, closer to it, gives up earlier.
 _PATIENCE_SECONDS = 40.0
 _MUTANT_SECONDS = 20.0
@@ -67,7 +68,7 @@ class _Piece:
 
     work: _Work
     parts: list[int]
-    suspect: bool = False
+    alone: bool = False
 
 
 @dataclass(eq=False)
@@ -89,6 +90,11 @@ def _part_count(job: Job) -> int:
     if isinstance(job, CompileJob):
         return len(job.sources)
     return 1
+
+
+def _was_killed(answer: Any) -> bool:
+    """Of a run: its status; of a source: what came of compiling it."""
+    return (answer.get("status") if isinstance(answer, dict) else answer) == Status.UNAVAILABLE
 
 
 class Dispatcher:
@@ -121,6 +127,9 @@ class Dispatcher:
         self._queue: collections.deque[_Piece] = collections.deque()
         # Runs of solutions that already ran into their limit: after everything else.
         self._suspects: collections.deque[_Piece] = collections.deque()
+        # Runs that something outside killed, the machine's shortage of memory perhaps: once more,
+        # while nothing else runs.
+        self._killed: collections.deque[_Piece] = collections.deque()
         self._mutations: collections.deque[_Piece] = collections.deque()
         self._seats: list[_Seat] = []
         self._active: set[_TaskState] = set()
@@ -258,6 +267,14 @@ class Dispatcher:
             if seat is None:
                 break
             self._give(seat, self._mutations.popleft())
+        busy = [seat.piece for seat in self._seats if seat.piece is not None and not seat.is_maker]
+        if any(piece.alone for piece in busy) or (busy and self._killed):
+            return
+        if self._killed:
+            seat = self._free_seat(is_maker=False, most=1)
+            if seat is not None:
+                self._give(seat, self._killed.popleft())
+            return
         while (self._queue or self._suspects) and self._has_slot():
             seat = self._free_seat(is_maker=False, most=self._slots * _RUNS_PER_SLOT)
             if seat is None:
@@ -306,7 +323,6 @@ class Dispatcher:
                 "entry_point": job.entry_point,
                 "tests": [test_record(job.tests[part]) for part in piece.parts],
                 "seconds": seconds,
-                "patient": job.patient and not piece.suspect,
             }
             seat.patience = 5 * max(seconds) + _PATIENCE_SECONDS
         elif isinstance(job, CompileJob):
@@ -360,7 +376,10 @@ class Dispatcher:
         for index, *answer in message[1]:
             part = piece.parts[index]
             seat.unanswered.remove(part)
-            if isinstance(piece.work.job, RunJob):
+            if _was_killed(answer[0]) and not piece.alone:
+                self._counts.retried += 1
+                self._killed.append(_Piece(piece.work, [part], alone=True))
+            elif isinstance(piece.work.job, RunJob):
                 self._counts.runs += 1
                 self._record(piece.work, part, Verdict(Status(answer[0]), answer[1]))
             else:
@@ -369,7 +388,7 @@ class Dispatcher:
             left = seat.unanswered
             seat.piece, seat.unanswered = None, []
             # After a run out of time the others of its solution come back, to be run last.
-            self._suspects.extend(_Piece(piece.work, [part], suspect=True) for part in left)
+            self._suspects.extend(_Piece(piece.work, [part]) for part in left)
 
     def _record(self, work: _Work, part: int, answer: Any) -> None:
         if work.answers[part] is not None:
@@ -400,7 +419,7 @@ class Dispatcher:
         self._dismiss(seat)
         if not was_ready:
             self._failed_starts += 1
-            if self._failed_starts >= _ATTEMPTS:
+            if self._failed_starts >= _FAILED_STARTS:
                 raise UserError(
                     f"execution: workers do not start at isolation level {self._level!r} any more; "
                     "see docs/execution.md, or lower execution.min_isolation"

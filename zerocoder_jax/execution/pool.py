@@ -65,6 +65,7 @@ class ExecutionPool:
             "memory_mb": limits.memory_mb,
             "output_kb": limits.output_kb,
             "processes": limits.processes,
+            "seconds": limits.seconds,
             "packages": {name: package_directory(name) for name in packages},
         }
         try:

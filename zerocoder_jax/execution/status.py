@@ -30,7 +30,8 @@ class Limits:
     """What one run may use.
 
     Attributes:
-      seconds: wall-clock time, loading the solution included.
+      seconds: wall-clock time, loading the solution included; time in which a run was ready and
+        had to wait for a processor does not count, up to three times as much.
       memory_mb: address space of one process, and resident memory of all of a run's processes
         together; MiB.
       output_kb: captured standard output and reported values, KiB. A test that expects more

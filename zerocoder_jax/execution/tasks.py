@@ -37,16 +37,12 @@ class CompileJob:
 
 @dataclass(frozen=True)
 class RunJob:
-    """One compiled solution and the tests to run it on. Result: a list of ``Verdict``.
-
-    ``patient``: time in which a run waits for a processor does not count, up to as much again.
-    """
+    """One compiled solution and the tests to run it on. Result: a list of ``Verdict``."""
 
     program: Program
     entry_point: str | None
     tests: tuple[Test, ...]
     seconds: tuple[float, ...]
-    patient: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,8 @@ class MutationResult:
     Attributes:
       mutants: sources, equivalents and duplicates left out. M of them.
       original: [T] uint8 ``Status`` of the tests on the solution itself.
-      statuses: [M, T] uint8 ``Status``; ``NOT_RUN`` where the original does not pass the test.
+      statuses: [M, T] uint8 ``Status``; ``NOT_RUN`` where the original does not pass the test, or
+        does not pass it again among its mutants and after them.
     """
 
     mutants: list[str]
@@ -186,7 +183,7 @@ def matrix_task(
         if status is None:
             limits = (seconds,) * len(distinct)
             program = program if shortcuts else {**program, "stateless": False}
-            jobs.append(RunJob(program, problem.entry_point, distinct, limits, True))
+            jobs.append(RunJob(program, problem.entry_point, distinct, limits))
             job_rows.append(group)
         else:
             matrix[np.ix_(group, columns)] = status
@@ -263,20 +260,48 @@ def mutation_task(
     groups = _groups(columns, lambda column: _test_key(tests[column]), True)
     distinct = tuple(test for group in groups if (test := tests[group[0]]) is not None)
     limits = (seconds,) * len(distinct)
-    (verdicts,) = yield [RunJob(program, problem.entry_point, distinct, limits, True)]
+    (verdicts,) = yield [RunJob(program, problem.entry_point, distinct, limits)]
     passed = []
     for group, test, verdict in zip(groups, distinct, verdicts):
         original[group] = verdict.status
         if verdict.status is Status.PASSED:
             adapted = max(_TIME_FLOOR_SECONDS, _TIME_FACTOR * verdict.seconds)
-            passed.append((group, test, min(seconds, adapted)))
+            passed.append(_Passed(group, test, min(seconds, adapted), verdict.seconds))
     if not passed or not kept:
         return result
-    asked = tuple(test for _, test, _ in passed)
-    limits = tuple(most for _, _, most in passed)
-    jobs: list[Job] = [RunJob(c, problem.entry_point, asked, limits, False) for _, c in kept]
-    for row, verdicts in enumerate((yield jobs)):
-        for (group, _, _), verdict in zip(passed, verdicts):
-            statuses[row, group] = verdict.status
-            counts.deduplicated += len(group) - 1
+
+    # A test that could tell the original's run from a mutant's would kill every mutant. So the
+    # original runs among them, at a place that nothing tells, under the same limits; and after
+    # them, for a test that goes by the time.
+    jobs = [_mutant_job(problem, mutant, passed) for _, mutant in kept]
+    again = _mutant_job(problem, program, passed)
+    order = list(range(len(jobs) + 1))
+    random.SystemRandom().shuffle(order)
+    shuffled = yield [[*jobs, again][place] for place in order]
+    *found, among = (shuffled[order.index(place)] for place in range(len(order)))
+    (after,) = yield [again]
+    for place, one in enumerate(passed):
+        if not among[place].status == after[place].status == Status.PASSED:
+            continue  # the statuses stay NOT_RUN: this test's kills would say nothing
+        for row, verdicts in enumerate(found):
+            status = verdicts[place].status
+            # Nor does a mutant's time-out where the original was near the limit itself.
+            if status is not Status.TIMEOUT or 2 * one.own_seconds < one.limit:
+                statuses[row, one.columns] = status
+            counts.deduplicated += len(one.columns) - 1
     return result
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """A test that the original passes: its columns, what mutants are asked, and how fast it was."""
+
+    columns: list[int]
+    test: Test
+    limit: float
+    own_seconds: float
+
+
+def _mutant_job(problem: Problem, program: Program, passed: Sequence[_Passed]) -> RunJob:
+    tests = tuple(one.test for one in passed)
+    return RunJob(program, problem.entry_point, tests, tuple(one.limit for one in passed))

@@ -5,47 +5,29 @@ Runs in a forked process of a worker: a compiler can be crashed by what it is gi
 
 import ast
 import base64
+import hashlib
 import marshal
-import types
 from typing import Any
 
-from .layout import ignores_layout, without_docstrings
 from .statelessness import keeps_no_state
 
 
 def compiled(source: str) -> dict[str, Any]:
-    """``{"code", "canonical", "stateless"}``, or ``{"error": kind of exception}``.
+    """``{"code", "key", "stateless"}``, or ``{"error": kind of exception}``.
 
-    ``code`` is the marshalled code object (base64). Two sources get the same ``canonical`` text
-    when they differ in nothing but docstrings, comments and layout, and cannot tell.
+    ``code`` is the marshalled code object (base64). Two sources get the same ``key`` when Python
+    makes the same of them: docstrings and line numbers are part of it, other comments are not.
     ``stateless``: proven to carry nothing from one call to the next.
     """
-    source = source.removeprefix(
-        "\ufeff"
-    )  # a byte order mark, which an interpreter skips in a file
+    source = source.removeprefix("\ufeff")  # as from a file
     try:
         code = compile(source, "solution", "exec", dont_inherit=True)
         packed = base64.b64encode(marshal.dumps(code)).decode()
-        tree = ast.parse(source)
-        stateless = keeps_no_state(tree)
-        canonical = "source " + source
-        if ignores_layout(tree):
-            canonical = "code " + base64.b64encode(_canonical(tree)).decode()
+        # Version 2 of marshal: later ones write references, which depend on reference counts.
+        key = hashlib.sha256(marshal.dumps(code, 2)).hexdigest()
+        stateless = keeps_no_state(ast.parse(source))
     except MemoryError:
         return {"error": "memory"}
     except Exception:
         return {"error": "error"}
-    return {"code": packed, "canonical": canonical, "stateless": stateless}
-
-
-def _canonical(tree: ast.Module) -> bytes:
-    code = compile(without_docstrings(tree), "solution", "exec", dont_inherit=True)
-    # Version 2 of marshal: later ones write references, which depend on reference counts.
-    return marshal.dumps(_without_places(code), 2)
-
-
-def _without_places(code: types.CodeType) -> types.CodeType:
-    constants = tuple(
-        _without_places(c) if isinstance(c, types.CodeType) else c for c in code.co_consts
-    )
-    return code.replace(co_consts=constants, co_linetable=b"", co_firstlineno=1, co_filename="")
+    return {"code": packed, "key": key, "stateless": stateless}

@@ -58,7 +58,7 @@ def _send(message: Any) -> None:
         data = data[os.write(CHANNEL, data) :]
 
 
-def answer_calls(code: bytes, entry_point: str) -> NoReturn:
+def answer_calls(entry_point: str, code: bytes) -> NoReturn:
     """The candidate's side: loads the solution, then calls its entry point when asked to."""
     leave, send, receive, dumps = os._exit, _send, _receive, values.dumps
     load = marshal.loads
@@ -199,7 +199,7 @@ def _carry_back(state: Any, positional: tuple[Any, ...], named: dict[str, Any]) 
             mine.update(theirs)
 
 
-def run_test(sources: list[str], entry_point: str, modules: list[str], token: str) -> NoReturn:
+def run_test(token: str, sources: list[str], entry_point: str, modules: list[str]) -> NoReturn:
     """The test's side: its statements, then the token, if the candidate still answers."""
     mark = token.encode()
     stand_in = StandIn(entry_point.rpartition(".")[2])

@@ -20,10 +20,11 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from . import landlock, seccomp
 from .syscalls import (
+    CAP_CHECKPOINT_RESTORE,
     CLONE_NEWNS,
     MS_BIND,
     MS_NODEV,
@@ -36,11 +37,13 @@ from .syscalls import (
     NEW_NAMESPACES,
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
+    PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
     drop_bounding_set,
-    drop_capabilities,
+    keep_capabilities,
     mount,
+    one_arena_for_all_threads,
     pivot_root,
     prctl,
     unmount,
@@ -54,7 +57,9 @@ FIRST_PRIVATE = 16
 SCRATCH = "/tmp"
 SCRATCH_MB = 32
 SCRATCH_FILES = 1024
-_SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+_SIGNALS_PENDING = 256
+# Read-only: shared libraries, and the time zones of ``zoneinfo``.
+_SYSTEM_FILES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo")
 
 
 class Sandbox:
@@ -66,7 +71,10 @@ class Sandbox:
       library: the directory of Python's standard library.
       packages: importable packages that were asked for: name to directory.
       proc: descriptor of a /proc of this namespace, or -1.
-      restrict_run: what every run has to do first (nothing where the worker did it for all).
+      last_pid: descriptor of the file in it by which process ids can be set back, or -1.
+      user: the id, inside, of the ordinary user that the worker becomes.
+      has_own_user: what the kernel counts for a user it counts for this worker alone.
+      restrict_run: what every run has to do before it sees any of the solution.
     """
 
     def __init__(self, level: str, scratch: str, packages: dict[str, str]) -> None:
@@ -75,7 +83,30 @@ class Sandbox:
         self.library = os.path.dirname(os.__file__)
         self.packages = packages
         self.proc = -1
+        self.last_pid = -1
+        self.user = os.geteuid()
+        self.has_own_user = False
         self.restrict_run: Callable[[], None] = lambda: None
+
+    def count_processes_anew(self) -> None:
+        """The next processes are 2, 3, and so on, as they were in the run before."""
+        if self.last_pid >= 0:
+            os.pwrite(self.last_pid, b"1", 0)
+
+    def lacks(self) -> list[str]:
+        """What this host withholds from the level, in words."""
+        missing = {
+            "a /proc of its own": self.proc < 0,
+            "equal process ids in every run": self.last_pid < 0,
+            "a user id for each worker": not self.has_own_user,
+        }
+        return [name for name, is_missing in missing.items() if is_missing]
+
+
+def be_first_when_memory_ends() -> None:
+    """A host out of memory ends workers and runs before the process that they work for."""
+    with contextlib.suppress(OSError):
+        _write("/proc/self/oom_score_adj", "900")
 
 
 def die_with_parent(parent: int) -> None:
@@ -85,26 +116,44 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def become_ordinary_user() -> None:
+def become_ordinary_user(user: int) -> None:
     """Root gives up its user id for good. Nothing to do for anybody else."""
-    if os.geteuid() == 0:
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+    if os.geteuid() == 0 and user != 0:
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
 
 
-def enter_namespaces() -> None:
+def own_id() -> int | None:
+    """A user id of the host's that belongs to this process alone; None where there is none.
+
+    What the kernel counts for a user (pages of pipes, processes, signals on their way) is then
+    counted for one worker. Ids from 0x70000000 on are those that no convention gives to anything;
+    where fewer are mapped, as in a container, the last ones of those.
+    """
+    with open("/proc/self/uid_map") as file:
+        ranges = [tuple(map(int, line.split())) for line in file]
+    first, end = max(((start, start + count) for start, _, count in ranges), key=lambda r: r[1])
+    lowest, end = (0x70000000, 0x7FFFFFFE) if end > 0x7FFFFFFE else (end - 4096, end - 1)
+    if lowest <= max(first, 1000):
+        return NOBODY if first <= NOBODY < end else None
+    return lowest + os.getpid() % (end - lowest)
+
+
+def enter_namespaces(sandbox: Sandbox) -> None:
     """Enters all of them; the next child is process 1 of the PID namespace.
 
     Root keeps its id until the file system stands (the way to the standard library may lead
-    through a directory that only root can pass), with a second id mapped to change to.
+    through a directory that only root can pass), with a second id mapped to change to: inside it
+    is NOBODY, outside it is this worker's own.
 
     Raises ``OSError`` where the host forbids it.
     """
     user, group, process = os.geteuid(), os.getegid(), os.getpid()
-    if user != 0:
+    outside = own_id() if user == 0 else None
+    if outside is None:  # not root, or root where no second id is mapped
         unshare(NEW_NAMESPACES)
         _write(f"/proc/{process}/setgroups", "deny")
-        _write_maps(process, [user], [group])
+        _write_maps(process, {user: user}, {group: group})
         return
     os.setgroups([])
     unshared, tell = os.pipe()
@@ -113,7 +162,7 @@ def enter_namespaces() -> None:
         try:
             os.close(tell)
             os.read(unshared, 1)
-            _write_maps(process, [user, NOBODY], [group, NOBODY])
+            _write_maps(process, {user: user, NOBODY: outside}, {group: group, NOBODY: outside})
             os._exit(0)
         finally:
             os._exit(1)
@@ -125,21 +174,36 @@ def enter_namespaces() -> None:
         _, status = os.waitpid(helper, 0)
     if status:
         raise OSError(errno.EPERM, "mapping user ids is not permitted")
+    sandbox.user, sandbox.has_own_user = NOBODY, True
 
 
-def give_up_privileges() -> None:
-    """What process 1 needed to build the file system, it must not have when it forks runs."""
+def give_up_privileges(sandbox: Sandbox) -> None:
+    """What process 1 needed to build the file system, it must not have when it forks runs.
+
+    It keeps one capability over its own PID namespace, to set process ids back, and the runs give
+    it up: no run finds in its process id how many others there were before.
+    """
     drop_bounding_set()
-    become_ordinary_user()
-    drop_capabilities()
+    prctl(PR_SET_KEEPCAPS, 1)
+    become_ordinary_user(sandbox.user)
+    with contextlib.suppress(OSError):
+        keep_capabilities(CAP_CHECKPOINT_RESTORE)
+        name = "sys/kernel/ns_last_pid"
+        sandbox.last_pid = put_aside(os.open(name, os.O_WRONLY, dir_fd=sandbox.proc))
+        sandbox.count_processes_anew()
+    if sandbox.last_pid < 0:
+        keep_capabilities()
 
 
-def leave_to_ordinary_user(scratch: str) -> None:
+def leave_to_ordinary_user(sandbox: Sandbox) -> None:
     """Without namespaces: root hands over the scratch directory and becomes an ordinary user."""
     if os.geteuid() == 0:
-        os.chown(scratch, NOBODY, NOBODY)
+        outside = own_id()
+        sandbox.has_own_user = outside is not None
+        sandbox.user = NOBODY if outside is None else outside
+        os.chown(sandbox.scratch, sandbox.user, sandbox.user)
         os.setgroups([])
-        become_ordinary_user()
+        become_ordinary_user(sandbox.user)
     library = os.path.dirname(os.__file__)
     if not os.access(library, os.R_OK | os.X_OK):
         raise OSError(errno.EACCES, f"an ordinary user cannot read {library}")
@@ -150,9 +214,11 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def _write_maps(process: int, users: Sequence[int], groups: Sequence[int]) -> None:
+def _write_maps(process: int, users: dict[int, int], groups: dict[int, int]) -> None:
+    """Ids inside of the new user namespace to those outside."""
     for name, ids in (("uid_map", users), ("gid_map", groups)):
-        _write(f"/proc/{process}/{name}", "".join(f"{i} {i} 1\n" for i in ids))
+        lines = (f"{inside} {outside} 1\n" for inside, outside in ids.items())
+        _write(f"/proc/{process}/{name}", "".join(lines))
 
 
 def build_file_system(sandbox: Sandbox) -> None:
@@ -161,7 +227,7 @@ def build_file_system(sandbox: Sandbox) -> None:
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     root = "/tmp"  # covered by the new root, in this namespace only
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=256,mode=755")
-    for path in (sandbox.library, *sandbox.packages.values(), *_SYSTEM_LIBRARIES):
+    for path in (sandbox.library, *sandbox.packages.values(), *_SYSTEM_FILES):
         if os.path.islink(path):
             os.symlink(os.readlink(path), root + path)
         elif os.path.isdir(path):
@@ -177,7 +243,7 @@ def build_file_system(sandbox: Sandbox) -> None:
     options = f"size={SCRATCH_MB}m,nr_inodes={SCRATCH_FILES},mode=700"
     mount("tmpfs", root + sandbox.scratch, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     if os.geteuid() == 0:
-        os.chown(root + sandbox.scratch, NOBODY, NOBODY)
+        os.chown(root + sandbox.scratch, sandbox.user, sandbox.user)
     os.makedirs(f"{root}/old")
     os.makedirs(f"{root}/proc")
     sandbox.proc = _open_hidden_proc(f"{root}/proc")
@@ -221,14 +287,14 @@ def put_aside(descriptor: int) -> int:
 
 
 def _readable(sandbox: Sandbox) -> list[str | int]:
-    paths = (sandbox.library, *sandbox.packages.values(), *_SYSTEM_LIBRARIES)
+    paths = (sandbox.library, *sandbox.packages.values(), *_SYSTEM_FILES)
     found: list[str | int] = [path for path in paths if os.path.isdir(path)]
     if sandbox.proc >= 0:
         found.append(sandbox.proc)  # for the runner alone: a run does not inherit the descriptor
     return found
 
 
-def restrict(sandbox: Sandbox) -> None:
+def restrict(sandbox: Sandbox, processor_seconds: int) -> None:
     """The locks that need no namespace: for this process, or as something each run does.
 
     Raises ``OSError`` where a lock that the level promises cannot be had.
@@ -245,7 +311,7 @@ def restrict(sandbox: Sandbox) -> None:
             raise
     program = b""
     try:
-        program = seccomp.build_filter(may_signal=inside)
+        program = seccomp.build_filter(may_signal=inside, may_kill=sandbox.proc < 0)
     except KeyError:  # an architecture without a table
         if sandbox.level != "rlimits":
             raise OSError(0, f"no system call table for {os.uname().machine}") from None
@@ -259,10 +325,18 @@ def restrict(sandbox: Sandbox) -> None:
 
     if inside:
         lock()
+        if sandbox.last_pid >= 0:
+            sandbox.restrict_run = keep_capabilities  # none
     else:
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a run leaves behind becomes the worker's child
         sandbox.proc = open_aside("/proc")
-        sandbox.restrict_run = lock
+
+        def lock_run() -> None:
+            # Nothing else ends a run whose worker was killed. Beyond any wall-clock deadline.
+            resource.setrlimit(resource.RLIMIT_CPU, (processor_seconds, processor_seconds))
+            lock()
+
+        sandbox.restrict_run = lock_run
 
 
 def _processes_beside_a_run(sandbox: Sandbox) -> int:
@@ -284,8 +358,7 @@ def _processes_beside_a_run(sandbox: Sandbox) -> int:
 
 
 def allow_descriptors() -> None:
-    """As many as the host allows, for judge and runner: a run may fill what the kernel counts for
-    all sandboxes of a user together, and must not reach what stops them (``run.begin``)."""
+    """As many as the host allows, for judge and runner; a run has fewer (``run.begin``)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -296,6 +369,7 @@ def limit_resources(sandbox: Sandbox, memory_mb: int, processes: int) -> None:
     megabyte = 1 << 20
     # The interpreter's own mappings and thread stacks come on top of what a program may use.
     memory = (memory_mb + 96) * megabyte
+    one_arena_for_all_threads()
     for what, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_NPROC, processes),
@@ -303,9 +377,12 @@ def limit_resources(sandbox: Sandbox, memory_mb: int, processes: int) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_SIGPENDING, _SIGNALS_PENDING),
+        # Of every file: in the scratch directory, standard output, reports.
         (resource.RLIMIT_FSIZE, SCRATCH_MB * megabyte),
     ):
         _, hard = resource.getrlimit(what)
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)
-        resource.setrlimit(what, (value, value))
+        # Programs ask for a larger stack, which the address space bounds anyway.
+        resource.setrlimit(what, (value, hard if what == resource.RLIMIT_STACK else value))

@@ -6,18 +6,20 @@ here with care and compared with what the test expects.
 """
 
 import base64
-import hashlib
 import json
+import marshal
 import os
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from .frames import pack, receive, write_all
+from .frames import pack, read_exactly, receive, write_all
 from .plans import Plan, plan_test
-from .runner import OUT_OF_TIME, OUTCOME
+from .runner import KINDS, LIMIT, OUT_OF_TIME, OUTCOME
 from .verdicts import ERROR, Outcome, ending, judge, judge_shared
 
 _POOL_IN, _POOL_OUT = 0, 1
@@ -28,10 +30,33 @@ _COMPILED_BYTES = 32 << 20
 # Tests that share a process are given up after this, and each is run alone.
 _SHARED_SECONDS = 0.25
 _SEND_AFTER_SECONDS = 0.02
+# Runs that wait at the runner while another one is under way: it never has to wait for the judge.
+_AHEAD = 1
+_KINDS = tuple(KINDS)
 
 
 class Gone(Exception):
     """The pool or the sandbox is gone: nothing is left to do."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the sandbox is told of one run, and what only the judge knows.
+
+    Attributes:
+      plan: how the test is run and judged.
+      given: what the run's process reads; of its test nothing but the inputs.
+      seconds: its time limit.
+      output_bytes: more than this of standard output, or of reports, is too much. Decided here,
+        when the run is over: it depends on what is expected, and no run can observe it.
+      token: what marks the run's own reports.
+    """
+
+    plan: Plan
+    given: tuple[Any, ...]
+    seconds: float
+    output_bytes: int
+    token: str = field(default_factory=lambda: os.urandom(8).hex())
 
 
 class _Answers:
@@ -59,10 +84,10 @@ class _Answers:
 class Judge:
     """Answers the pool's jobs with the sandbox that it owns."""
 
-    def __init__(self, output_kb: int, jobs: socket.socket, outcomes: socket.socket) -> None:
+    def __init__(self, output_kb: int, runner: socket.socket) -> None:
         self._output_bytes = output_kb * 1024
         self._plans: dict[str, Plan] = {}
-        self._jobs, self._outcomes = jobs, outcomes
+        self._runner = runner
 
     def serve(self) -> None:
         """Answers jobs until the pool is gone, or the sandbox is."""
@@ -78,33 +103,28 @@ class Judge:
     def _run_tests(self, job: dict[str, Any]) -> None:
         """One solution, several tests: verdicts are sent as they are known, in small groups."""
         entry_point = job["entry_point"]
-        code = base64.b64decode(job["code"])
+        solution = marshal.dumps((entry_point, base64.b64decode(job["code"])))
         plans = [self._plan(test, entry_point) for test in job["tests"]]
         answers = _Answers(job["id"])
-        left = self._run_shared(job, code, plans, answers)
+        left = self._run_shared(job, solution, plans, answers)
         todo = [(index, plans[index]) for index in left]
         while todo:
-            again = []
-            programs = [
-                self._program(plan, job["seconds"][index], job["patient"]) for index, plan in todo
-            ]
-            outcomes = self._in_sandbox(entry_point, programs, code, [plan for _, plan in todo])
-            for (index, plan), program, outcome in zip(todo, programs, outcomes):
-                status = judge(plan, outcome, program["token"], program["output_bytes"])
+            again, slow = [], False
+            runs = [self._prepared(plan, entry_point, job["seconds"][i]) for i, plan in todo]
+            for (index, plan), run, outcome in zip(todo, runs, self._in_sandbox(solution, runs)):
+                status = judge(plan, outcome, run.token, run.output_bytes)
                 if status is None:  # arguments that cannot be sent: that run does not count
                     again.append((index, Plan("inline", sources=plan.sources)))
                 else:
                     answers.add(index, status, outcome.seconds)
-                if outcome.how == OUT_OF_TIME:
-                    # The rest goes back to the pool: a solution that ran out of time once is
-                    # likely to do it again, and should not keep this worker from the others.
-                    again = []
-                    break
-            todo = again
+                slow = slow or outcome.how == OUT_OF_TIME
+            # The rest goes back to the pool: a solution that ran out of time once is likely to do
+            # it again, and should not keep this worker from the others.
+            todo = [] if slow else again
         answers.end()
 
     def _run_shared(
-        self, job: dict[str, Any], code: bytes, plans: list[Plan], answers: "_Answers"
+        self, job: dict[str, Any], solution: bytes, plans: list[Plan], answers: "_Answers"
     ) -> list[int]:
         """Runs together what may be; returns the indices of the tests that are to run alone."""
         together = [i for i, plan in enumerate(plans) if plan.shareable and job["stateless"]]
@@ -112,10 +132,10 @@ class Judge:
             return list(range(len(plans)))
         chosen = [plans[index] for index in together]
         seconds = min(_SHARED_SECONDS, *(job["seconds"][index] for index in together))
-        program = self._program(chosen[0], seconds)
-        program |= {"tests": [plan.steps for plan in chosen], "shared": True}
-        (outcome,) = self._in_sandbox(job["entry_point"], [program], code, [chosen[0]])
-        statuses = judge_shared(chosen, outcome, program["token"], program["output_bytes"])
+        tests = [plan.steps for plan in chosen]
+        run = self._prepared(chosen[0], job["entry_point"], seconds, tests)
+        (outcome,) = self._in_sandbox(solution, [run])
+        statuses = judge_shared(chosen, outcome, run.token, run.output_bytes)
         answered = set()
         for index, status in zip(together, statuses):
             if status is not None:
@@ -132,16 +152,12 @@ class Judge:
             compiled = [self._compile_together([s], job["seconds"])[0] for s in sources]
         answers = _Answers(job["id"])
         for index, result in enumerate(compiled):
-            if "canonical" in result:
-                text = result.pop("canonical").encode()
-                result["key"] = hashlib.sha256(text).hexdigest()
             answers.add(index, result)
         answers.end()
 
     def _compile_together(self, sources: list[str], seconds: float) -> list[dict[str, Any]]:
-        plan = Plan("compile", sources=sources)
-        program = {**self._program(plan, seconds), "output_bytes": _COMPILED_BYTES}
-        (outcome,) = self._in_sandbox(None, [program], b"", [plan])
+        run = _Run(Plan("compile"), (sources,), seconds, _COMPILED_BYTES)
+        (outcome,) = self._in_sandbox(b"", [run])
         lines = outcome.report.split(b"\n")[:-1]
         results = [json.loads(line) for line in lines]
         if len(results) < len(sources) == 1:
@@ -157,65 +173,81 @@ class Judge:
             plan = self._plans[key] = plan_test(test, entry_point)
         return plan
 
-    def _program(self, plan: Plan, seconds: float, patient: bool = False) -> dict[str, Any]:
-        """What the sandbox is told of a run."""
+    def _prepared(
+        self, plan: Plan, entry_point: str | None, seconds: float, tests: list[Any] | None = None
+    ) -> _Run:
+        """A run of one test; of several ``tests`` where they share it."""
+        token = os.urandom(8).hex()
         output_bytes = self._output_bytes
-        program: dict[str, Any] = {"kind": plan.kind, "token": os.urandom(8).hex()}
+        given: tuple[Any, ...] = (token,)
         if plan.kind == "stdio":
-            program["stdin"] = plan.stdin
             output_bytes += len(plan.expected.encode("utf-8", "replace"))
         elif plan.kind == "values":
-            program["tests"] = [plan.steps]
+            given = (token, tests or [plan.steps])
             output_bytes += plan.expected_bytes
         elif plan.kind == "dialogue":
-            program["modules"] = plan.modules
-        program |= {"seconds": seconds, "output_bytes": output_bytes}
-        program |= {"patient": patient, "shared": False}
-        return program
+            given = (token, plan.sources, entry_point, plan.modules)
+        else:
+            given = (token, plan.sources)
+        return _Run(plan, given, seconds, output_bytes, token)
 
-    def _in_sandbox(
-        self,
-        entry_point: str | None,
-        programs: list[dict[str, Any]],
-        code: bytes,
-        plans: list[Plan],
-    ) -> Iterator[Outcome]:
-        """Sends the programs and yields their outcomes, in order, as they end."""
-        sources: list[str] = []
-        for program, plan in zip(programs, plans):
-            if plan.sources:
-                program["sources"] = list(range(len(sources), len(sources) + len(plan.sources)))
-                sources += plan.sources
-        files = (_file_in_memory(code), _file_in_memory(json.dumps(sources).encode()))
-        write_all(self._jobs.fileno(), pack({"entry_point": entry_point, "programs": programs}))
-        socket.send_fds(self._jobs, [b"f"], files)
-        for file in files:
+    def _in_sandbox(self, solution: bytes, runs: list[_Run]) -> Iterator[Outcome]:
+        """Has the runs made and yields their outcomes, in order, until one is out of time."""
+        file = _file_in_memory(solution)
+        under_way: deque[tuple[_Run, int, int]] = deque()
+        left = deque(runs)
+        try:
+            while left or under_way:
+                while left and len(under_way) <= _AHEAD:
+                    under_way.append(self._start(left.popleft(), file))
+                outcome = self._outcome(*under_way.popleft())
+                if outcome.how == OUT_OF_TIME:
+                    left.clear()
+                yield outcome
+        finally:
             os.close(file)
-        for program in programs:
-            yield self._outcome(5 * program["seconds"] + _PATIENCE_SECONDS)
 
-    def _outcome(self, patience: float) -> Outcome:
-        outcomes = self._outcomes.fileno()
-        ready, _, _ = select.select([outcomes, _POOL_IN], [], [], patience)
-        if outcomes not in ready:  # too late, or the pool closed its end
+    def _start(self, run: _Run, solution: int) -> tuple[_Run, int, int]:
+        """Hands a run's files to the runner; returns it with its output and its report.
+
+        The limit follows on its own, for the runner to read when it has forked.
+        """
+        given = [_file_in_memory(marshal.dumps(run.given))]
+        if run.plan.kind == "stdio":
+            given.append(_file_in_memory(run.plan.stdin.encode("utf-8", "surrogatepass")))
+        output, report = os.memfd_create("output"), os.memfd_create("report")
+        kind = bytes([_KINDS.index(run.plan.kind)])
+        files = [solution, given[0], output, report, *given[1:]]
+        socket.send_fds(self._runner, [kind], files)
+        self._runner.sendall(LIMIT.pack(run.seconds))
+        for file in given:
+            os.close(file)
+        return run, output, report
+
+    def _outcome(self, run: _Run, output: int, report: int) -> Outcome:
+        runner = self._runner.fileno()
+        patience = 5 * run.seconds + _PATIENCE_SECONDS
+        ready, _, _ = select.select([runner, _POOL_IN], [], [], patience)
+        if runner not in ready:  # too late, or the pool closed its end
             raise Gone
-        head, streams, _, _ = socket.recv_fds(self._outcomes, OUTCOME.size, 2)
-        if len(head) < OUTCOME.size or len(streams) < 2:
+        answer = read_exactly(runner, OUTCOME.size)
+        if answer is None:
             raise Gone
-        how, code, seconds = OUTCOME.unpack(head)
-        output, report = map(_take, streams)
-        return Outcome(how, code, seconds, output, report)
+        how, code, seconds = OUTCOME.unpack(answer)
+        return Outcome(
+            how, code, seconds, _take(output, run.output_bytes), _take(report, run.output_bytes)
+        )
 
 
 def _file_in_memory(content: bytes) -> int:
     file = os.memfd_create("given")
     write_all(file, content)
+    os.lseek(file, 0, os.SEEK_SET)  # standard input begins there
     return file
 
 
-def _take(file: int) -> bytes:
-    """The content of a file that nobody else holds any more."""
-    size = os.fstat(file).st_size
-    content = os.pread(file, size, 0) if size else b""
+def _take(file: int, most: int) -> bytes:
+    """The content of a file that no process of the run holds any more, cut at ``most`` bytes."""
+    content = os.pread(file, min(os.fstat(file).st_size, most), 0)
     os.close(file)
     return content

@@ -1,6 +1,7 @@
 """Where a worker starts: reads its settings, builds the sandbox, says hello, serves."""
 
 import fcntl
+import math
 import os
 import socket
 import sys
@@ -22,50 +23,46 @@ def main() -> None:
     sandbox = isolation.Sandbox(settings["level"], settings["scratch"], settings["packages"])
     preload(sandbox.packages)
     try:
+        isolation.be_first_when_memory_ends()
         if sandbox.level == "namespaces":
-            isolation.enter_namespaces()
+            isolation.enter_namespaces(sandbox)
         else:
-            isolation.leave_to_ordinary_user(sandbox.scratch)
-        jobs, runner_jobs = _socket_pair(socket.SOCK_STREAM)
-        outcomes, runner_outcomes = _socket_pair(socket.SOCK_SEQPACKET)
+            isolation.leave_to_ordinary_user(sandbox)
+        judge_end, runner_end = map(_put_aside, socket.socketpair())
         freeze()
         if os.fork() == 0:
-            jobs.close()
-            outcomes.close()
-            _become_runner(sandbox, settings, runner_jobs, runner_outcomes)
-        runner_jobs.close()
-        runner_outcomes.close()
+            judge_end.close()
+            _become_runner(sandbox, settings, runner_end)
+        runner_end.close()
         # Only now: what the judge alone needs would make every fork of the runner dearer.
         from .judge import Judge
 
-        isolation.become_ordinary_user()
+        isolation.become_ordinary_user(sandbox.user)
         isolation.die_with_parent(parent)  # after the change of user, which would undo it
     except OSError as error:
-        send(1, {"missing": f"{error.strerror or error}"})
+        send(1, _missing(error))
         return
-    problem = receive(jobs.fileno())
+    problem = receive(judge_end.fileno())
     if problem is None:
         problem = {"missing": "the sandbox ended while it was set up"}
     send(1, problem)
     if "missing" not in problem:
-        Judge(settings["output_kb"], jobs, outcomes).serve()
+        Judge(settings["output_kb"], judge_end).serve()
 
 
-def _socket_pair(kind: int) -> list[socket.socket]:
-    """Two connected sockets whose descriptors are out of the way of a run's."""
-    moved = []
-    for end in socket.socketpair(socket.AF_UNIX, kind):
-        with end:
-            number = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, isolation.FIRST_PRIVATE)
-        moved.append(socket.socket(fileno=number))
-    return moved
+def _missing(error: OSError) -> dict[str, Any]:
+    return {"missing": f"{error.strerror or error}", "errno": error.errno}
+
+
+def _put_aside(end: socket.socket) -> socket.socket:
+    """The same socket under a number that no run uses."""
+    with end:
+        number = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, isolation.FIRST_PRIVATE)
+    return socket.socket(fileno=number)
 
 
 def _become_runner(
-    sandbox: isolation.Sandbox,
-    settings: dict[str, Any],
-    jobs: socket.socket,
-    outcomes: socket.socket,
+    sandbox: isolation.Sandbox, settings: dict[str, Any], judge: socket.socket
 ) -> NoReturn:
     """Process 1 of the sandbox. Its end takes every process of the PID namespace along."""
     try:
@@ -73,18 +70,24 @@ def _become_runner(
         try:
             if sandbox.level == "namespaces":
                 isolation.build_file_system(sandbox)
-                isolation.give_up_privileges()
+                isolation.give_up_privileges(sandbox)
             isolation.die_with_parent(os.getppid())
             runner = Runner(sandbox, settings["memory_mb"])
             isolation.limit_resources(sandbox, settings["memory_mb"], settings["processes"])
-            isolation.restrict(sandbox)
+            isolation.restrict(sandbox, _processor_seconds(settings["seconds"]))
         except OSError as error:
-            send(jobs.fileno(), {"missing": f"{error.strerror or error}"})
+            send(judge.fileno(), _missing(error))
             os._exit(1)
         for name in [name for name in sys.modules if name.partition(".")[0] == "worker"]:
             del sys.modules[name]  # a solution's imports find the standard library, not this
         del sys.path[0]
-        send(jobs.fileno(), {"level": sandbox.level})
-        runner.serve(jobs, outcomes)
+        send(judge.fileno(), {"level": sandbox.level, "lacks": sandbox.lacks()})
+        settings.clear()
+        runner.serve(judge)
     finally:
         os._exit(0)
+
+
+def _processor_seconds(seconds: float) -> int:
+    """Of one process: more than any wall-clock deadline leaves room for on one processor."""
+    return math.ceil(5 * seconds) + 2

@@ -46,17 +46,12 @@ def kind_of_exception(error: BaseException) -> str:
     return "error"
 
 
-def begin(seconds: float, output_bytes: int, keep_channel: bool = False) -> None:
+def begin(keep_channel: bool = False) -> None:
     """Cuts a forked process off from its worker, before it sees any of the solution."""
     os.closerange(_FIRST_PRIVATE + keep_channel, _MOST_DESCRIPTORS)
     os.setsid()  # a signal to "my process group" must not reach the worker or the judge
-    # Never before the wall-clock deadline, which a busy machine can extend by half.
-    processor = int(1.5 * seconds) + 2
-    # Of runs alone: the kernel refuses to pass on the descriptors of a process that has this limit
-    # while any process of the same user, in whatever sandbox, has more of them on their way.
+    # Of runs alone: judge and runner hold the descriptors of runs to come.
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
-    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (output_bytes, output_bytes))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Whole numbers of any length are read and printed: the limits above bound what that costs. The
@@ -82,7 +77,7 @@ def resolve(namespace: dict[str, Any], entry_point: str) -> Any:
 
 
 def report_values(
-    code: bytes, tests: list[list[list[Any]]], entry_point: str | None, token: str
+    entry_point: str | None, code: bytes, token: str, tests: list[list[list[Any]]]
 ) -> NoReturn:
     """Loads the solution and takes the steps of each test, reporting every value there is.
 
@@ -117,7 +112,7 @@ def report_values(
     leave(0)
 
 
-def run_inline(code: bytes, sources: list[str], token: str) -> NoReturn:
+def run_inline(entry_point: str | None, code: bytes, token: str, sources: list[str]) -> NoReturn:
     """A free-form test that needs more of the solution than calls of its entry point."""
     leave, write, load = os._exit, os.write, marshal.loads
     mark = token.encode()
@@ -132,7 +127,7 @@ def run_inline(code: bytes, sources: list[str], token: str) -> NoReturn:
     leave(0)
 
 
-def run_program(code: bytes, token: str) -> NoReturn:
+def run_program(entry_point: None, code: bytes, token: str) -> NoReturn:
     """A whole program: what counts is its standard output and that it ends well."""
     leave, write, load = os._exit, os.write, marshal.loads
     mark = token.encode()
@@ -176,9 +171,3 @@ def compile_sources(sources: list[str]) -> NoReturn:
 def read_all(descriptor: int) -> bytes:
     """The whole content of a file in memory; its offset, which runs share, stays."""
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-
-
-def read_sources(descriptor: int, indices: list[int]) -> list[str]:
-    """These sources out of a job's file of sources."""
-    sources = json.loads(read_all(descriptor))
-    return [sources[index] for index in indices]

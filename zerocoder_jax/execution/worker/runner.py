@@ -1,31 +1,46 @@
 """Process 1 of the sandbox: forks the runs, ends them in time, leaves nothing of them behind.
 
-It never loads a solution and never reads what a run reports: code, free-form tests, output and
-reports pass through as descriptors, so that no run finds another one's in the memory that it
-inherits. What this process knows of a test is what the candidate may know, the arguments of its
-calls; expected values stay with the judge, outside.
+It never reads what a run is given and never what a run reports: solutions, tests, outputs and
+reports pass through as descriptors of files that the judge made, and a time limit is read after
+the fork. So the memory from which a run is forked holds nothing of any test, and is the same
+whatever the test: what a run holds of its own test is what it reads from its own file.
 """
 
 import contextlib
+import fcntl
+import marshal
 import os
 import resource
 import signal
 import socket
 import struct
 import time
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
 
 from . import dialogue, isolation, run
-from .frames import receive
+from .frames import read_exactly
+from .seccomp import FIRST_PIDFD
 
-# How a run ended.
-EXITED, SIGNALED, OUT_OF_TIME, OUT_OF_MEMORY = range(4)
-# Ending, exit code or signal, seconds; two descriptors (standard output, report) travel along.
+# How a run ended. KILLED: by SIGKILL, which this process did not send and a run cannot.
+EXITED, SIGNALED, OUT_OF_TIME, OUT_OF_MEMORY, KILLED = range(5)
+# A request: the kind of run, with the descriptors of its files; then, on its own, its seconds.
+KINDS: dict[str, Callable[..., NoReturn]] = {
+    "compile": run.compile_sources,
+    "stdio": run.run_program,
+    "values": run.report_values,
+    "inline": run.run_inline,
+    "dialogue": dialogue.run_test,
+}
+_KIND_NAMES = tuple(KINDS)
+LIMIT = struct.Struct("<d")
+# An answer: ending, exit code or signal, seconds.
 OUTCOME = struct.Struct("<BBd")
+# The solution, what the run is given, its standard output, its report, and standard input.
+_MOST_FILES = 5
 
 # Runs longer than this are looked at now and then for the memory of all their processes.
 _LOOK_SECONDS = 0.05
-_GRACE = 0.5
 _MOST_WAITING = 3.0
 _CHILD_ENDED = {signal.SIGCHLD}
 _PAGE = resource.getpagesize()
@@ -52,58 +67,44 @@ class Runner:
         os.dup2(2, run.REPORT)
         self._mapped_pages = self._hidden_pages(self._read_proc(f"{os.getpid()}/statm").split())
 
-    def serve(self, jobs: socket.socket, outcomes: socket.socket) -> None:
-        """Answers jobs until the judge is gone. Each run's outcome is sent as it ends."""
-        while (job := receive(jobs.fileno())) is not None:
-            _, descriptors, _, _ = socket.recv_fds(jobs, 1, 2)
-            for program in job["programs"]:
-                ending, streams = self._run(program, job["entry_point"], *descriptors)
-                head = OUTCOME.pack(ending.how, ending.code, ending.seconds)
-                socket.send_fds(outcomes, [head], streams)
-                for stream in streams:
-                    os.close(stream)
-                if ending.how == OUT_OF_TIME and not program["shared"]:
-                    break  # the pool decides when the others of this solution are worth a try
-            for descriptor in descriptors:
-                os.close(descriptor)
+    def serve(self, judge: socket.socket) -> None:
+        """Answers requests until the judge is gone, each as its run ends."""
+        while True:
+            kind, files, _, _ = socket.recv_fds(judge, 1, _MOST_FILES)
+            if not kind:
+                return
+            # In no variable, which the next run would find in this frame.
+            os.write(
+                judge.fileno(),
+                OUTCOME.pack(*self._run(_KIND_NAMES[kind[0]], files, judge.fileno())),
+            )
 
-    def _run(
-        self, program: dict[str, Any], entry_point: str | None, code: int, tests: int
-    ) -> tuple[Ending, tuple[int, ...]]:
-        """One run, from its fork to the last trace of it.
-
-        Its standard output and its report are files in memory, made for it alone: nothing has to
-        be drained while it runs, and this process never reads them.
-        """
-        output, report = os.memfd_create("output"), os.memfd_create("report")
-        os.dup2(output, 1)
-        os.dup2(report, run.REPORT)
-        if "stdin" in program:
-            given = os.memfd_create("input")
-            os.pwrite(given, program["stdin"].encode("utf-8", "surrogatepass"), 0)
-            os.dup2(given, 0)
-            os.close(given)
+    def _run(self, kind: str, files: list[int], judge: int) -> Ending:
+        """One run, from its fork to the last trace of it."""
+        pair = socket.socketpair() if kind == "dialogue" else None
+        self._sandbox.count_processes_anew()
         started = time.monotonic()
         partner = -1
-        pair = None
-        if program["kind"] == "dialogue":
-            pair = socket.socketpair()
-            partner = os.fork()
-            if partner == 0:
-                self._become_candidate(pair[1].fileno(), program, entry_point, code)
+        if pair is not None and (partner := os.fork()) == 0:
+            self._become_candidate(pair[1].fileno(), files)
         pid = os.fork()
         if pid == 0:
-            self._become_run(pair and pair[0].fileno(), program, entry_point, code, tests)
+            self._become_run(kind, pair and pair[0].fileno(), files)
         if pair is not None:
             pair[0].close()
             pair[1].close()
-        ending, partner_status = self._wait(pid, partner, started, program)
+        for file in files:
+            os.close(file)
+        limit = read_exactly(judge, LIMIT.size)
+        if limit is None:
+            os._exit(0)
+        ending, partner_status = self._wait(pid, partner, started, *LIMIT.unpack(limit))
         self._sweep()
         if ending.how == EXITED and partner_status is not None and os.WIFSIGNALED(partner_status):
             # The test saw its solution go; this is how it went.
-            ending = Ending(SIGNALED, os.WTERMSIG(partner_status), ending.seconds)
+            ending = self._by_signal(partner_status, ending.seconds)
         self._renew_streams()
-        return ending, (output, report)
+        return ending
 
     def _renew_streams(self) -> None:
         """Opens /dev/null anew: an open file's flags and locks belong to all who share it."""
@@ -113,65 +114,52 @@ class Runner:
         if null > 2:
             os.close(null)
 
-    def _become_run(
-        self,
-        channel: int | None,
-        program: dict[str, Any],
-        entry_point: str | None,
-        code: int,
-        tests: int,
-    ) -> NoReturn:
+    def _become_run(self, kind: str, channel: int | None, files: list[int]) -> NoReturn:
         try:
-            kind = program["kind"]
-            loaded = b"" if kind in ("dialogue", "compile") else run.read_all(code)
-            sources = run.read_sources(tests, program["sources"]) if "sources" in program else []
+            solution, given, output, report, *stdin = files
+            arguments = marshal.loads(run.read_all(given))
+            if kind in ("stdio", "values", "inline"):
+                arguments = (*marshal.loads(run.read_all(solution)), *arguments)
+            if kind != "dialogue":  # what the test prints there the candidate must not read
+                os.dup2(output, 1)
+            os.dup2(report, run.REPORT)
+            for file in stdin:
+                os.dup2(file, 0)
             if channel is not None:
                 os.dup2(channel, run.CHANNEL)
+            run.begin(keep_channel=channel is not None)
             self._sandbox.restrict_run()
-            run.begin(program["seconds"], program["output_bytes"], keep_channel=channel is not None)
-            token = program["token"]
-            if kind == "compile":
-                run.compile_sources(sources)
-            elif kind == "stdio":
-                run.run_program(loaded, token)
-            elif kind == "inline":
-                run.run_inline(loaded, sources, token)
-            elif kind == "dialogue":
-                dialogue.run_test(sources, entry_point or "", program["modules"], token)
-            else:
-                run.report_values(loaded, program["tests"], entry_point, token)
+            KINDS[kind](*arguments)
         finally:
             os._exit(1)
 
-    def _become_candidate(
-        self, channel: int, program: dict[str, Any], entry_point: str | None, code: int
-    ) -> NoReturn:
+    def _become_candidate(self, channel: int, files: list[int]) -> NoReturn:
         try:
-            loaded = run.read_all(code)
-            os.dup2(channel, run.CHANNEL)
+            solution, _, output, *_ = files
+            arguments = marshal.loads(run.read_all(solution))
+            os.dup2(output, 1)
             os.dup2(2, run.REPORT)  # the report belongs to the test's process alone
+            os.dup2(channel, run.CHANNEL)
+            run.begin(keep_channel=True)
             self._sandbox.restrict_run()
-            run.begin(program["seconds"], program["output_bytes"], keep_channel=True)
-            program.clear()  # the token among it
-            dialogue.answer_calls(loaded, entry_point or "")
+            dialogue.answer_calls(*arguments)
         finally:
             os._exit(1)
 
     def _wait(
-        self, pid: int, partner: int, started: float, program: dict[str, Any]
+        self, pid: int, partner: int, started: float, seconds: float
     ) -> tuple[Ending, int | None]:
         """Until the run's first process has ended or its time is over."""
         partner_status = None
-        seconds = program["seconds"]
+        deadline = seconds
         while True:
             elapsed = time.monotonic() - started
-            if elapsed >= seconds:
-                patient = program["patient"]
-                extended = self._extended(program["seconds"], pid, partner) if patient else 0.0
-                if extended < elapsed + 0.01:
+            if elapsed >= deadline:
+                waited = self._waited(pid) + self._waited(partner)
+                deadline = seconds + min(waited, _MOST_WAITING * seconds)
+                if elapsed >= deadline - 0.01:
                     return Ending(OUT_OF_TIME, 0, elapsed), partner_status
-                seconds = extended
-            signal.sigtimedwait(_CHILD_ENDED, max(0.0, min(_LOOK_SECONDS, seconds - elapsed)))
+            signal.sigtimedwait(_CHILD_ENDED, max(0.0, min(_LOOK_SECONDS, deadline - elapsed)))
             while True:
                 try:
                     ended, status = os.waitpid(-1, os.WNOHANG)
@@ -184,33 +172,28 @@ class Runner:
                 if ended == pid:
                     elapsed = time.monotonic() - started
                     if os.WIFSIGNALED(status):
-                        return Ending(SIGNALED, os.WTERMSIG(status), elapsed), partner_status
+                        return self._by_signal(status, elapsed), partner_status
                     return Ending(EXITED, os.WEXITSTATUS(status), elapsed), partner_status
             elapsed = time.monotonic() - started
             if elapsed > _LOOK_SECONDS and self._resident() > self._memory_bytes:
                 return Ending(OUT_OF_MEMORY, 0, elapsed), partner_status
 
-    def _extended(self, seconds: float, *processes: int) -> float:
-        """The time limit on a machine that is busy with other things too.
+    def _waited(self, pid: int) -> float:
+        """Seconds that a process was ready to run and had to wait for others.
 
-        A limit means a processor of one's own. Where it is shared, the time spent waiting for it
-        does not count; where its neighbour is busy, it is slower.
+        A time limit means a processor of one's own: where it is shared with other work, this time
+        does not count. Of a process's threads the one that waited longest is taken.
         """
-        waited = sum(map(self._seconds_without_processor, processes))
-        return seconds * (1 + _GRACE) + min(waited, _MOST_WAITING * seconds)
-
-    def _seconds_without_processor(self, pid: int) -> float:
-        """How long a process was ready to run and had to wait for others; 0 for one that is not."""
-        fields = self._read_proc(f"{pid}/schedstat").split()
-        return int(fields[1]) / 1e9 if len(fields) > 1 else 0.0
+        tasks = self._list_proc(f"{pid}/task")
+        stats = [self._read_proc(f"{pid}/task/{task}/schedstat").split() for task in tasks]
+        return max((int(fields[1]) / 1e9 for fields in stats if len(fields) > 1), default=0.0)
 
     def _others(self) -> list[int]:
         """Every process of the current run that can be seen."""
         if self._sandbox.proc < 0:
             return []
         if self._sandbox.level == "namespaces":
-            names = os.listdir(self._sandbox.proc)
-            return [int(name) for name in names if name.isdigit() and name != "1"]
+            return [int(name) for name in self._list_proc(".") if name.isdigit() and name != "1"]
         found: list[int] = []
         pending = [os.getpid()]
         while pending:
@@ -219,6 +202,20 @@ class Runner:
             pending += map(int, children)
             found += map(int, children)
         return found
+
+    def _list_proc(self, name: str) -> list[str]:
+        if self._sandbox.proc < 0:
+            return []
+        try:
+            directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._sandbox.proc)
+        except OSError:
+            return []
+        try:
+            return os.listdir(directory)
+        except OSError:
+            return []
+        finally:
+            os.close(directory)
 
     def _read_proc(self, name: str) -> str:
         try:
@@ -267,11 +264,31 @@ class Runner:
 
     def _kill_all(self) -> None:
         if os.getpid() == 1:
-            os.kill(-1, signal.SIGKILL)
-            return
+            # None of them starts another one while they are ended one by one.
+            number = signal.SIGSTOP if self._sandbox.proc >= 0 else signal.SIGKILL
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, number)
         for pid in self._others():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                _kill(pid)
+
+    def _by_signal(self, status: int, seconds: float) -> Ending:
+        number = os.WTERMSIG(status)
+        from_outside = number == signal.SIGKILL and self._sandbox.proc >= 0
+        return Ending(KILLED if from_outside else SIGNALED, number, seconds)
+
+
+def _kill(pid: int) -> None:
+    """SIGKILL in the one way that the filter of system calls leaves open, to this process alone."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_PIDFD)
+    finally:
+        os.close(descriptor)
+    try:
+        signal.pidfd_send_signal(own, signal.SIGKILL)
+    finally:
+        os.close(own)
 
 
 def empty_working_directory() -> None:

@@ -23,7 +23,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-PLAIN_BUILTINS = _names(
+_BUILTINS = _names(
     "abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter"
     " float format frozenset hex int isinstance issubclass iter len list map max min next oct ord"
     " pow print range repr reversed round set slice sorted str sum tuple zip NotImplemented"
@@ -32,7 +32,7 @@ PLAIN_BUILTINS = _names(
     " TypeError ValueError ZeroDivisionError"
 )
 # Of each module these names; None: every function, class, number and string of it.
-MODULES: dict[str, frozenset[str] | None] = {
+_MODULES: dict[str, frozenset[str] | None] = {
     "bisect": None,
     "cmath": None,
     "collections": _names("Counter OrderedDict defaultdict deque namedtuple"),
@@ -107,7 +107,7 @@ class _Proof:
     def __init__(self, tree: ast.Module) -> None:
         self._tree = tree
         self._modules: dict[str, str] = {}  # local name -> module
-        self._names: set[str] = set(PLAIN_BUILTINS)
+        self._names: set[str] = set(_BUILTINS)
 
     def holds(self) -> bool:
         # Every import first: a function may use what is imported below it.
@@ -123,19 +123,19 @@ class _Proof:
                 self._names.add(node.arg)
             elif isinstance(node, ast.ExceptHandler) and node.name:
                 self._names.add(node.name)
-        if self._modules.keys() & (self._names | set(PLAIN_BUILTINS)):
+        if self._modules.keys() & (self._names | set(_BUILTINS)):
             return False  # a name that is a module here and something else there
         return all(map(self._top_level, self._tree.body))
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> bool:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name not in MODULES:
+                if alias.name not in _MODULES:
                     return False
                 self._modules[alias.asname or alias.name] = alias.name
             return True
         for alias in node.names:
-            if node.level or not is_member(MODULES, node.module or "", alias.name):
+            if node.level or not _is_member(node.module or "", alias.name):
                 return False
             self._names.add(alias.asname or alias.name)
         return True
@@ -188,15 +188,14 @@ class _Proof:
         if not isinstance(node.ctx, ast.Load):
             return False
         if isinstance(node.value, ast.Name) and node.value.id in self._modules:
-            return is_member(MODULES, self._modules[node.value.id], node.attr)
+            return _is_member(self._modules[node.value.id], node.attr)
         return node.attr in _METHODS
 
 
-def is_member(modules: dict[str, frozenset[str] | None], module: str, name: str) -> bool:
-    """Whether a module's member is on a list like ``MODULES``."""
-    if module not in modules or name.startswith("_") or name == "*":
+def _is_member(module: str, name: str) -> bool:
+    if module not in _MODULES or name.startswith("_") or name == "*":
         return False
-    named = modules[module]
+    named = _MODULES[module]
     if named is not None:
         return name in named
     member = getattr(importlib.import_module(module), name, None)

@@ -33,9 +33,13 @@ MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+
+CAP_CHECKPOINT_RESTORE = 40
+_M_ARENA_MAX = -8
 
 # Numbers of calls without a C library wrapper; the last three are the same on every architecture.
 MACHINE = os.uname().machine
@@ -95,7 +99,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def drop_bounding_set() -> None:
-    """No later program can gain a capability; those held now stay, see ``drop_capabilities``."""
+    """No later program can gain a capability; those held now stay, see ``keep_capabilities``."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
@@ -106,8 +110,20 @@ def drop_bounding_set() -> None:
                 raise
 
 
-def drop_capabilities() -> None:
-    """Gives up every capability of this process."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
-    nothing = (ctypes.c_uint32 * 6)()
-    syscall("capset", CAPSET, ctypes.byref(header), ctypes.byref(nothing))
+# _LINUX_CAPABILITY_VERSION_3 and "this thread"; effective, permitted and inheritable, twice.
+_HEADER = (ctypes.c_uint32 * 2)(0x20080522, 0)
+_NOTHING = (ctypes.c_uint32 * 6)()
+
+
+def keep_capabilities(*kept: int) -> None:
+    """Gives up every other capability of this process."""
+    sets = (ctypes.c_uint32 * 6)(*_NOTHING)
+    for capability in kept:
+        for which in (0, 1):
+            sets[3 * (capability // 32) + which] |= 1 << capability % 32
+    syscall("capset", CAPSET, ctypes.byref(_HEADER), ctypes.byref(sets))
+
+
+def one_arena_for_all_threads() -> None:
+    """Each arena that the C library makes for a thread takes 64 MiB of address space."""
+    _libc.mallopt(_M_ARENA_MAX, 1)

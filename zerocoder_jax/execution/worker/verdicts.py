@@ -8,10 +8,11 @@ from typing import Any
 from . import values
 from .evaluation import evaluate
 from .plans import Plan, as_json
-from .runner import OUT_OF_MEMORY, OUT_OF_TIME, SIGNALED
+from .runner import KILLED, OUT_OF_MEMORY, OUT_OF_TIME, SIGNALED
 
 # The numbers of zerocoder_jax.execution.Status; a test holds the two together.
 PASSED, FAILED, ERROR, TIMEOUT, MEMORY, OUTPUT, CRASHED, FORBIDDEN = range(8)
+UNAVAILABLE = 9
 
 # What a run says of an exception; see run.kind_of_exception.
 _OF_KIND = {
@@ -132,6 +133,8 @@ def ending(outcome: Outcome, output_bytes: int) -> int | None:
         return TIMEOUT
     if outcome.how == OUT_OF_MEMORY:
         return MEMORY
+    if outcome.how == KILLED:
+        return UNAVAILABLE
     if outcome.how == SIGNALED:
         return _OF_SIGNAL.get(outcome.code, CRASHED)
     return None
