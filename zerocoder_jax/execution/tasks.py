@@ -5,6 +5,7 @@ knows nothing of processes, and the dispatcher knows nothing of matrices.
 """
 
 import json
+import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
