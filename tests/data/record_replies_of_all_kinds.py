@@ -5,8 +5,8 @@
         code_contests:sample.jsonl
 
 With Qwen2.5-Coder-0.5B-Instruct this made tests/data/replies_of_all_kinds.jsonl.gz: of each source
-up to eight problems with short statements, of each problem both roles' replies in every prompt
-style, at temperature 0.7 and top-p 0.8, at most 256 new tokens. A line holds one reply and its
+up to three problems with short statements, of each problem both roles' replies in two prompt
+styles, at temperature 0.7 and top-p 0.8, at most 200 new tokens. A line holds one reply and its
 problem.
 """
 
@@ -21,15 +21,14 @@ import numpy as np
 
 from zerocoder_jax.policy import load_policy
 from zerocoder_jax.problems import coder_prompt, read_problems, tester_prompt
-from zerocoder_jax.problems.prompts import STYLES
 from zerocoder_jax.rollout import EngineSettings, RolloutEngine, SamplingSettings, sample_key
 
-PROBLEMS = 8
-SAMPLES = {"one_shot": 2, "zero_shot": 2, "begun_reply": 1}
+PROBLEMS = 3
+SAMPLES = {"one_shot": 3, "zero_shot": 3}
 ROLES = {"coder": coder_prompt, "tester": tester_prompt}
 FIELDS = ("task_id", "prompt", "entry_point", "starter_code")
-LONGEST_STATEMENT = 1_600  # characters
-SAMPLING = SamplingSettings(temperature=0.7, top_p=0.8, max_new_tokens=256)
+LONGEST_STATEMENT = 1_200  # characters
+SAMPLING = SamplingSettings(temperature=0.7, top_p=0.8, max_new_tokens=200)
 
 
 def main() -> None:
@@ -44,12 +43,12 @@ def main() -> None:
         short = [p for p in read_problems(source, "all") if len(p.prompt) <= LONGEST_STATEMENT]
         problems += random.Random(0).sample(short, min(PROBLEMS, len(short)))
     policy = load_policy(arguments.policy, dtype="bfloat16")
-    jobs = [(p, role, style) for p in problems for style in STYLES for role in ROLES]
+    jobs = [(p, role, style) for p in problems for style in SAMPLES for role in ROLES]
     prompts = [
         policy.tokenizer.chat_tokens(ROLES[role](problem, style)) for problem, role, style in jobs
     ]
     counts = [SAMPLES[style] for _, _, style in jobs]
-    settings = EngineSettings(rows=8, max_prompt_tokens=max(map(len, prompts)))
+    settings = EngineSettings(rows=16, max_prompt_tokens=max(map(len, prompts)))
     engine = RolloutEngine(dataclasses.replace(policy, params={}), SAMPLING, settings)
     engine.load(policy.params)
     tokenizer = policy.tokenizer

@@ -34,10 +34,96 @@ def run(parsed, call):
         f"Run `pip install x`:\n```bash\npip install x\n```\nthen\n```python\n{CODE}```",
         f"```python\nx = 1\n```\nor\n```python\n{CODE}```",
         "```python\ndouble = lambda n: 2 * n\n```",
+        *(
+            f"```{info}\n{CODE}```"
+            for info in (
+                "python:main.py", "{.python}", "{python}", "ipython", "Python3", "python3.11",
+                "python title=\"main.py\"", "language-python", "PYTHON", "py3", "cpython",
+            )
+        ),
+        "1. Solution:\n\n   ```python\n   def double(n):\n       return 2 * n\n   ```\n",
+        "- ```python\n  def double(n):\n      return 2 * n\n  ```",
+        "```python\n    def double(n):\n        return 2 * n\n```",
+        f"```python\n```python\n{CODE}```",
+        f"```\n```python\n{CODE}```",
+        f"````python\n{CODE}````",
+        f"{CODE}```",
+        f"Here it is:\n\n{CODE}```\nThis doubles it.",
+        f"{CODE}\nThis doubles the number.",
+        f"import this would be silly.\n\n{CODE}",
+        "```python def double(n):\n    return 2 * n\n```",
+        f"Call:\n```\ndouble = 3\n```\n```python\n{CODE}```",
+        f"```python\n{CODE}\n```python\nprint(double(3))\n```",
+        f"```text\n{CODE.replace('2', '3')}```\n```\n{CODE}```",
     ],
-)
+)  # fmt: skip
 def test_the_solution_is_found_however_it_is_wrapped(reply):
     assert run(parse_solution(reply, DOUBLE), "double(4)") == 8
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_helper_in_a_block_of_its_own_comes_along(order):
+    helper = "```python\nimport math\n\ndef twice(n):\n    return math.prod([2, n])\n```"
+    user = "```python\ndef double(n):\n    return twice(n)\n```"
+    unneeded = "```python\ndef triple(n):\n    return n * 3\n```"
+    parsed = parse_solution("\nthen\n".join([helper, unneeded, user][::order]), DOUBLE)
+    assert run(parsed, "double(4)") == 8
+    assert "triple" not in parsed.code
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Example:\n```\n3\n```\n\n```python\nprint(int(input())*2)\n```",
+        "Input\n```\n3\n```\nOutput\n```\n6\n```\n```\nprint(int(input())*2)\n```",
+        "print(int(input())*2)\n```",
+        "n = int(input())\nprint(2 * n)\n\nIt reads a number and prints its double.",
+        "```python\ndef double(n):\n    return n * 2\n```\n```python\nn = int(input())\n"
+        "print(double(n))\n```",
+        "```python\nn = 3\n```\n```python\nprint(int(input())*2)\n```",
+        "```python\nprint(int(input())*2)\n```\nFor the input\n```\n3\n```\nit prints\n```\n6\n```",
+    ],
+)
+def test_the_program_is_found_among_examples(reply):
+    parsed = parse_solution(reply, PROGRAM)
+    printed = []
+    exec(parsed.code, {"input": lambda: "4", "print": printed.append})
+    assert printed == [8]
+
+
+@pytest.mark.parametrize("reply", ["Sorry", "3", "```\n3\n```", "```\n[1, 2]\n```", "It is 42."])
+def test_a_word_or_a_value_is_no_program(reply):
+    assert parse_solution(reply, PROGRAM).reason == "no_code"
+
+
+@pytest.mark.parametrize(
+    ("begun", "reply"),
+    [
+        ("```python\n", f"```python\n{CODE}```"),
+        ("```python\n", f"\n{CODE}```\nDone."),
+        ("```python\n", f"Sure:\n```python\n{CODE}```"),
+        ("```python\n", f"```\n{CODE}```"),
+    ],
+)
+def test_a_reply_may_repeat_the_opening_that_was_begun_for_it(begun, reply):
+    assert run(parse_solution(reply, DOUBLE, begun), "double(4)") == 8
+
+
+@pytest.mark.parametrize("problem", [DOUBLE, PROGRAM])
+@pytest.mark.parametrize("opening", ["```python\n", "```\n", ""])
+def test_a_reply_that_is_cut_off_inside_its_code_is_no_solution(opening, problem):
+    code = f"{CODE}print(double(int(input())))\n"
+    assert parse_solution(opening + code, problem, finished=False).reason == "cut_off"
+    assert parse_solution(opening + code, problem).code is not None
+    closed = f"```python\n{code}```\nThis function mult"
+    assert parse_solution(closed, problem, finished=False).code is not None
+
+
+def test_commented_classes_of_the_starter_code_are_defined():
+    starter = "# class Node:\n#     def __init__(self, value):\n#         self.value = value\n"
+    problem = Problem("t", "p", "double", "function", starter_code=starter + "def double(node):")
+    bare = parse_solution("def double(node):\n    return Node(2 * node.value)\n", problem)
+    assert run(bare, "double(Node(4)).value") == 8
 
 
 def test_the_first_block_that_defines_the_entry_point_counts():

@@ -44,8 +44,11 @@ def test_every_mbpp_reference_and_test_survives_the_parsing_of_replies(mbpp):
     for problem in mbpp:
         solution = parse_solution(f"```python\n{problem.reference_solution}\n```", problem)
         assert solution.code is not None, problem.task_id
+        # These tests build objects of a class that only the reference defines.
+        undefined = problem.task_id in ("mbpp/367", "mbpp/601", "mbpp/927")
         for test in problem.reference_tests:
-            assert parse_test(f"```python\n{test.code}\n```", problem).test, problem.task_id
+            parsed = parse_test(f"```python\n{test.code}\n```", problem)
+            assert parsed.reason == ("undefined_name" if undefined else ""), problem.task_id
 
 
 def test_sanitized_mbpp_is_read_too(shared_data):

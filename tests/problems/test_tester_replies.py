@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zerocoder_jax.problems import AssertTest, Problem, StdioTest, parse_test
+from zerocoder_jax.problems import AssertTest, Problem, parse_test
 from zerocoder_jax.problems.tester_replies import TEST_REASONS
 
 DOUBLE = Problem("t", "p", "double", "function")
@@ -182,6 +182,22 @@ def test_a_method_is_called_on_a_fresh_instance():
         ("assert (double := abs) and double(4) == 4", "rebinds_entry_point"),
         ("assert [double(4) for double in [abs]] == [4]", "rebinds_entry_point"),
         ("def f(double):\n    return double\nassert f(double(4)) == 8", "rebinds_entry_point"),
+        ("assert double(missing) == 8", "undefined_name"),
+        ("pair = Pair(1, 2)\nassert double([pair, Pair(3, 4)]) == 8", "undefined_name"),
+        ("assert double([x for x in range(2)]) == x", "undefined_name"),
+        ("def test_double(capsys):\n    assert double(capsys) == 8", "undefined_name"),
+        ("from solution import other\nassert double(other(1)) == 8", "missing_package"),
+        ("import numpy as np\nassert double(np.array([1]))[0] == 2", "missing_package"),
+        ("import pandas\nassert double(pandas.NA) == 2", "missing_package"),
+        ("result = 2\nassert result == 2", "no_call"),
+        ("result = double(1)\nresult = 2\nassert result == 2", "no_call"),
+        ("result = double(1)\nresult.clear()\nassert result == []", "no_call"),
+        ("a, b = double(1), 2\nassert b == 2", "no_call"),
+        ("result = double(1)\nassert result == result", "constant_assert"),
+        ("result = double(1)\nassert result == double(1)", "constant_assert"),
+        ("result = [double(1)]\nassert len(result) == 1", "constant_assert"),
+        ("self.assertTrue(True or double(1))", "constant_assert"),
+        ("self.assertEqual(double(1), double(1))", "constant_assert"),
         ("x = [" + "1, " * 9000 + "]\nassert double(x[0]) == 2", "too_long"),
         ("assert double(" + "-" * 20_000 + "1) == 2", "syntax_error"),
         ("assert double(" + "(" * 3000 + ")" * 3000 + ") == 2", "syntax_error"),
@@ -210,8 +226,6 @@ def test_cheats_and_useless_replies_are_refused_with_a_reason(code, reason):
         "assert double(0) == 0 * 5",
         "numbers = [4]\nassert len(numbers) == 1 and double(numbers[0]) == 8",
         "result = double(4)\nassert double(5) == 10 or result == 8",
-        "assert math.isclose(double(0.5), 1.0)",
-        "pair = Pair(1, 2)\nassert double([pair, Pair(3, 4)]) == 8",
         "import re\nassert re.compile('8').match(str(double(4)))",
     ],
 )
@@ -245,27 +259,160 @@ def test_prose_is_no_code_and_a_refusal_has_no_test():
     assert parse_test("x" * 300_000, DOUBLE).reason == "too_long"
 
 
-def test_programs_are_tested_by_the_first_two_blocks():
-    reply = "Input:\n```\n1 2\n```\nOutput:\n```text\n3\n```\nbecause 1 + 2 = 3"
-    assert parse_test(reply, PROGRAM).test == StdioTest("1 2\n", "3\n")
-    assert parse_test("Input:\n```\n```\nOutput:\n```\n3\n", PROGRAM).test == StdioTest("", "3\n")
-    assert parse_test("Input: 1 2\nOutput: 3", PROGRAM).reason == "no_code"
-    assert parse_test("```\n1\n```\n```\n \n```", PROGRAM).reason == "no_assert"
+@pytest.mark.parametrize(
+    ("code", "test"),
+    [
+        ("result = double(4)\nassert result == 8", None),
+        ("n = 4\nresult = double(n)\nexpected = 8\nassert result == expected", None),
+        ("result: int = double(4)\nassert result == 8", None),
+        ("first, second = double((1, 2))\nassert second == 2", None),
+        ("result = double([2, 1])\nresult.sort()\nassert result == [1, 1, 2, 2]", None),
+        ("self.assertEqual(double(4), 8)", "assert double(4) == 8"),
+        ("self.assertEqual(8, double(4), 'message')", "assert 8 == double(4)"),
+        ("self.assertTrue(double(4))", "assert double(4)"),
+        ("self.assertFalse(double(0))", "assert not double(0)"),
+        ("self.assertIsNone(double(4))", "assert double(4) is None"),
+        ("self.assertIn(double(4), [7, 8])", "assert double(4) in [7, 8]"),
+        ("self.assertGreaterEqual(double(4), 8)", "assert double(4) >= 8"),
+        ("self.assertListEqual(double([4]), [4, 4])", "assert double([4]) == [4, 4]"),
+        ("self.assertIsInstance(double(4), int)", "assert isinstance(double(4), int)"),
+        (
+            "self.assertCountEqual(double([4]), [4, 4])",
+            "assert sorted(double([4]), key=repr) == sorted([4, 4], key=repr)",
+        ),
+        (
+            "self.assertAlmostEqual(double(0.1), 0.2)",
+            "import math\nassert math.isclose(double(0.1), 0.2, rel_tol=0.0, abs_tol=5e-08)",
+        ),
+        (
+            "self.assertAlmostEqual(double(0.1), 0.2, places=2)",
+            "import math\nassert math.isclose(double(0.1), 0.2, rel_tol=0.0, abs_tol=0.005)",
+        ),
+        (
+            "import pytest\nassert double(0.1) == pytest.approx(0.2)",
+            "import math\nassert math.isclose(double(0.1), 0.2, rel_tol=1e-06, abs_tol=1e-12)",
+        ),
+        (
+            "from pytest import approx\nassert approx(0.2, abs=0.5) == double(0.1)",
+            "import math\nassert math.isclose(double(0.1), 0.2, rel_tol=0.0, abs_tol=0.5)",
+        ),
+        ("assert double(math.pi) > 6", "import math\nassert double(math.pi) > 6"),
+        (
+            "import unittest\nclass TestDouble(unittest.TestCase):\n    def test_it(self):\n"
+            "        n = 4\n        self.assertEqual(double(n), 8)\nunittest.main()",
+            "n = 4\nassert double(n) == 8",
+        ),
+        (
+            "class TestDouble(unittest.TestCase):\n    big = 8\n    def setUp(self):\n"
+            "        self.n = 4\n    def test_it(self):\n"
+            "        self.assertEqual(double(self.n), self.big)",
+            "big = 8\nn = 4\nassert double(n) == big",
+        ),
+        (
+            "import pytest\n@pytest.mark.parametrize('n, expected', [(4, 8), (5, 10)])\n"
+            "def test_double(n, expected):\n    assert double(n) == expected",
+            "(n, expected) = (4, 8)\nassert double(n) == expected",
+        ),
+        (
+            "@pytest.mark.parametrize(['n'], [pytest.param(4, id='four')])\n"
+            "def test_double(n):\n    assert double(n) == 8",
+            "n = 4\nassert double(n) == 8",
+        ),
+        (
+            "@pytest.fixture\ndef number():\n    return 4\n\ndef test_double(number):\n"
+            "    assert double(number) == 8",
+            "number = 4\nassert double(number) == 8",
+        ),
+    ],
+)
+def test_asserts_in_other_forms_are_asserts(code, test):
+    assert code_of(fenced(code)) == ast.unparse(ast.parse(test or code))
+
+
+@pytest.mark.parametrize(
+    ("solution", "passes"),
+    [("lambda n: [0.1 + 0.2]", True), ("lambda n: [0.4]", False), ("lambda n: []", False)],
+)
+def test_approximate_lists_are_compared_item_by_item(solution, passes):
+    code = code_of(fenced("assert double(1) == pytest.approx([0.3])"))
+    scope = {"double": eval(solution)}
+    try:
+        exec(code, scope)
+    except AssertionError:
+        assert not passes
+    else:
+        assert passes
+
+
+def test_a_method_may_be_called_on_what_a_test_case_prepares():
+    code = (
+        "class TestIt(unittest.TestCase):\n    def setUp(self):\n        self.s = Solution()\n"
+        "    def test_it(self):\n        self.assertEqual(self.s.double(4), 8)"
+    )
+    assert code_of(fenced(code), METHOD) == "s = Solution()\nassert s.double(4) == 8"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "1. assert double(4) == 8\n2. assert double(5) == 10",
+        "- assert double(4) == 8",
+        "* `assert double(4) == 8`",
+        "1. `assert double(4) == 8` checks an even number.",
+        "Use `assert double(4) == 8` for that.",
+        ">>> assert double(4) == 8",
+        "Test 1: assert double(4) == 8",
+        "```\n1) assert double(4) == 8\n2) assert double(5) == 10\n```",
+        "- assert double(\n    4\n) == 8",
+        f"```python\n{WHOLE_SOLUTION}```\nTests:\n- assert double(4) == 8",
+    ],
+)
+def test_asserts_stand_in_lists_and_in_prose(reply):
+    assert code_of(reply) == "assert double(4) == 8"
+
+
+def test_packages_of_the_sandbox_may_be_used():
+    code = "import numpy as np\nassert list(double(np.array([1]))) == [2]"
+    assert code_of(fenced(code), packages=("numpy",)) == code
+    unimported = "assert list(double(np.array([1]))) == [2]"
+    assert code_of(fenced(unimported), packages=("numpy",)) == code
+
+
+def test_an_assert_that_the_limit_cut_off_is_no_test():
+    assert (
+        parse_test("```python\nassert double(4) == 8", DOUBLE, finished=False).reason == "cut_off"
+    )
+    assert parse_test("```python\nassert double(4) ==", DOUBLE, finished=False).reason == "cut_off"
+    whole = "```python\nassert double(4) == 8\nassert double(5) == 1"
+    assert code_of(whole, finished=False) == "assert double(4) == 8"
+
+
+@pytest.mark.parametrize(
+    ("begun", "reply"),
+    [
+        ("```python\nassert double(", "4) == 8\n```"),
+        ("```python\nassert double(", "assert double(4) == 8\n```"),
+        ("```python\nassert double(", "```python\nassert double(4) == 8\n```"),
+    ],
+)
+def test_a_reply_may_repeat_what_was_begun_for_it(begun, reply):
+    assert code_of(reply, prefix=begun) == "assert double(4) == 8"
 
 
 pieces = st.sampled_from(
     ["```python\n", "```\n", "\n", "    ", "assert double(1) == 2\n", "assert ", "double(", ")",
      "def double(n):\n", "def test_a():\n", "class T:\n", "try:\n", "except:\n", "import os\n",
      "x = 1\n", "x", " == ", "[", "]", "exit()\n", "double = 1\n", "global double\n", "lambda: ",
+     "self.assertEqual(", "import pytest\n", "approx(", "Input:\n", "Output: ", "- ", "`",
      "for x in y:\n", "if __name__ == '__main__':\n", "</think>", "\x00", "\x0c", "0x" + "f" * 9999]
 )  # fmt: skip
 replies = st.one_of(st.text(), st.lists(st.one_of(pieces, st.text(max_size=5))).map("".join))
 
 
 @settings(max_examples=500, deadline=None)
-@given(replies, st.sampled_from([DOUBLE, METHOD, PROGRAM]), st.integers(1, 3))
-def test_no_reply_raises_and_every_test_calls_the_entry_point(reply, problem, asserts):
-    parsed = parse_test(reply, problem, asserts_per_test=asserts)
+@given(replies, st.sampled_from([DOUBLE, METHOD, PROGRAM]), st.integers(1, 3), st.booleans())
+def test_no_reply_raises_and_every_test_calls_the_entry_point(reply, problem, asserts, finished):
+    parsed = parse_test(reply, problem, asserts_per_test=asserts, finished=finished)
     if parsed.test is None:
         assert parsed.reason in TEST_REASONS
         return

@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from bisect import *
 from math import ceil, comb, factorial, floor, gcd, inf, isqrt, lcm, log2, prod, sqrt
 """
 
+# Lines of "# class ListNode:" and its indented body.
+_COMMENTED_CODE = re.compile(r"^# ?( *(?:class \w|def |self\.|pass\b).*)$", re.MULTILINE)
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -29,6 +32,17 @@ def parse_quietly(source: str) -> ast.Module | None:
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def parse_starter_code(starter_code: str) -> ast.Module | None:
+    """The syntax tree of starter code, which may end with a signature that has no body yet.
+
+    Classes that LeetCode defines in comments (``# class ListNode:``) are definitions in it.
+    """
+    if re.search(r"^# *class \w", starter_code, re.MULTILINE):
+        starter_code = _COMMENTED_CODE.sub(r"\1", starter_code)
+    bare = starter_code.rstrip()
+    return parse_quietly(starter_code) or parse_quietly(f"{bare}\n        pass")
 
 
 def calls_of(tree: ast.AST, name: str) -> list[ast.Call]:

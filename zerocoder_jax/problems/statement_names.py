@@ -1,6 +1,7 @@
 """Names that a piece of a program reads, binds or changes."""
 
 import ast
+import symtable
 
 
 def names_loaded(tree: ast.AST) -> set[str]:
@@ -47,3 +48,44 @@ def _root(node: ast.expr) -> str | None:
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value
     return node.id if isinstance(node, ast.Name) else None
+
+
+def undefined_names(source: str) -> set[str]:
+    """The names that a program looks up and binds nowhere: builtins, and what is not there.
+
+    Raises:
+      SyntaxError: the source is no program.
+    """
+    module = symtable.symtable(source, "<source>", "exec")
+    bound = {
+        symbol.get_name()
+        for symbol in module.get_symbols()
+        if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+    }
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.NamedExpr(target=ast.Name(id=name)):  # binds outside of a comprehension
+                bound.add(name)
+            case ast.Global(names=names):
+                bound.update(names)
+    looked_up: set[str] = set()
+    pending = [module]
+    while pending:
+        table = pending.pop()
+        looked_up |= {
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and symbol.is_global()
+        }
+        pending += table.get_children()
+    return looked_up - bound
+
+
+class Substitution(ast.NodeTransformer):
+    """Puts expressions in the place of names."""
+
+    def __init__(self, values: dict[str, ast.expr]) -> None:
+        self._values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._values.get(node.id, node)

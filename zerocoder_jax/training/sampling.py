@@ -235,7 +235,7 @@ class Sampler:
         reply = without_thought(self._tokenizer.decode(rollout.tokens.tolist()), opened)
         parsed: str | Test | None
         if role == CODER:
-            solution = parse_solution(reply, problem, prefix=begun)
+            solution = parse_solution(reply, problem, begun, finished=rollout.finished)
             parsed, reason = solution.code, solution.reason
         else:
             test = parse_test(
@@ -243,6 +243,8 @@ class Sampler:
                 problem,
                 asserts_per_test=self._config.prompt.asserts_per_test,
                 prefix=begun,
+                finished=rollout.finished,
+                packages=self._config.execution.packages,
             )
             parsed, reason = test.test, test.reason
         return Sample(rollout.tokens, rollout.log_probs, rollout.finished, reply, parsed, reason)
