@@ -2,6 +2,7 @@
 
 import ast
 import symtable
+import warnings
 
 
 def names_loaded(tree: ast.AST) -> set[str]:
@@ -56,13 +57,15 @@ def undefined_names(source: str) -> set[str]:
     Raises:
       SyntaxError: the source is no program.
     """
-    module = symtable.symtable(source, "<source>", "exec")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module, tree = symtable.symtable(source, "<source>", "exec"), ast.parse(source)
     bound = {
         symbol.get_name()
         for symbol in module.get_symbols()
         if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
     }
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         match node:
             case ast.NamedExpr(target=ast.Name(id=name)):  # binds outside of a comprehension
                 bound.add(name)
