@@ -247,5 +247,9 @@ def get_config() -> ConfigDict:
     config.logging.wandb_project = ""
     # Rewrite report.html every so many steps; it is always written at the end. 0: only then.
     config.logging.report_every = 10
+    # Keep events.jsonl (start, resume, checkpoint, stop, ... with host and time), and replace
+    # heartbeat.json at every phase of a step.
+    config.logging.events = True
+    config.logging.heartbeat = True
 
     return config

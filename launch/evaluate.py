@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from zerocoder_jax.atomic_write import write_atomically
-from zerocoder_jax.command_line import command_parser, make_folder, read_config_json, require
+from zerocoder_jax.command_line import (
+    checkpoint_step,
+    command_parser,
+    make_folder,
+    read_config_json,
+    require,
+)
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.errors import UserError, run_command
 
@@ -35,7 +41,7 @@ def main() -> None:
     from zerocoder_jax.evaluation import EvaluationSettings, read_benchmarks
     from zerocoder_jax.evaluation.evaluated_policy import is_run, load_evaluated_policy
     from zerocoder_jax.execution import open_pool
-    from zerocoder_jax.parallel import make_mesh, start_hosts
+    from zerocoder_jax.parallel import keep_compiled_programs, make_mesh, start_hosts
     from zerocoder_jax.rollout import RolloutEngine
     from zerocoder_jax.training.sampling import Sampler, sampling_settings
 
@@ -54,6 +60,7 @@ def main() -> None:
         mutant_limit=config.mutation.limit,
         seed=config.seed,
     )
+    keep_compiled_programs()
     start_hosts(config.distributed)
     mesh = make_mesh(config.mesh)
     source = arguments.policy or config.policy.source
@@ -80,7 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="hf:ID_OR_DIRECTORY, gguf:FILE, toy, or a run directory; default: the config's",
     )
-    parser.add_argument("--step", type=int, help="of a run: the checkpoint after so many steps")
+    parser.add_argument(
+        "--step",
+        type=checkpoint_step,
+        help="of a run: the checkpoint after so many steps, or best; default: the newest",
+    )
     parser.add_argument("--benchmarks", metavar="LIST", default="", help="comma-separated")
     parser.add_argument("--output", metavar="DIR", default="results", help="default: results")
     parser.add_argument(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from zerocoder_jax.command_line import command_parser, read_config_json, require
+from zerocoder_jax.command_line import checkpoint_step, command_parser, read_config_json, require
 from zerocoder_jax.errors import UserError, run_command
 
 EXAMPLES = """examples:
@@ -26,7 +26,11 @@ def main() -> None:
         default="",
         help="a run directory, hf:ID_OR_DIRECTORY, gguf:FILE or toy",
     )
-    parser.add_argument("--step", type=int, help="of a run: the checkpoint after so many steps")
+    parser.add_argument(
+        "--step",
+        type=checkpoint_step,
+        help="of a run: the checkpoint after so many steps, or best; default: the newest",
+    )
     parser.add_argument("--output", metavar="DIR", default="", help="the directory to make")
     parser.add_argument(
         "--dtype",
@@ -63,25 +67,19 @@ def main() -> None:
     print(f"{output}: {source}{trained}, {size / 1e6:.1f} MB")
 
 
-def export_adapter(run: Path, output: Path, mesh: Any, step: int | None) -> int:
+def export_adapter(run: Path, output: Path, mesh: Any, step: int | str | None) -> int:
     """Write the adapters of a run's checkpoint; returns the steps it has behind it."""
-    from zerocoder_jax.policy import load_policy, lora_settings, save_lora
-    from zerocoder_jax.training.checkpoints import Checkpoints
-    from zerocoder_jax.training.update import PolicyUpdate
+    from zerocoder_jax.evaluation.evaluated_policy import load_adapters
+    from zerocoder_jax.policy import lora_settings, save_lora
 
     config = read_config_json(run)
     settings = lora_settings(config.policy.lora)
     if settings is None:
         raise UserError(f"{run} trained all weights (config.policy.lora.rank is 0): no --adapter")
-    policy = load_policy(config.policy.source, mesh=mesh)
-    with Checkpoints(run / "checkpoints", config, read_only=True) as checkpoints:
-        restored = checkpoints.restore(PolicyUpdate(policy, config, mesh).init(policy.params), step)
-    if restored is None:
-        raise UserError(f"{run}/checkpoints: there is no whole checkpoint yet")
-    state, meta = restored
+    adapters, done = load_adapters(run, config, mesh, step)
     kind, _, location = config.policy.source.partition(":")
-    save_lora(state.params, settings, output, base_model=location if kind == "hf" else "")
-    return int(meta["step"])
+    save_lora(adapters, settings, output, base_model=location if kind == "hf" else "")
+    return done
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Train a policy as Coder and Tester at once, without labels; the same command continues a run."""
 
-import sys
 from pathlib import Path
 
-from zerocoder_jax.command_line import command_parser, make_folder, require
+from zerocoder_jax.command_line import checkpoint_step, command_parser, make_folder, require
 from zerocoder_jax.configuration import load_config
-from zerocoder_jax.errors import run_command
+from zerocoder_jax.errors import Interrupted, run_command
 
 EXAMPLES = """examples:
   python launch/train.py --config=configs/toy.py --workdir=runs/toy
@@ -20,6 +19,18 @@ checkpoints/, report.html and, where benchmarks are evaluated, summary.json."""
 
 def main() -> None:
     parser = command_parser(__doc__, EXAMPLES, config=True, workdir=True)
+    parser.add_argument(
+        "--step",
+        type=checkpoint_step,
+        help="roll back to the checkpoint after so many steps, or to the best one (--step=best);"
+        " what came after it is put aside in RUN/rolled_back",
+    )
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="continue a run with other values of fields that change what it learns; recorded in"
+        " RUN/events.jsonl",
+    )
     parser.add_argument("--list", action="store_true", help="print the named experiments and leave")
     arguments, overrides = parser.parse_known_args()
     if arguments.list:
@@ -31,44 +42,54 @@ def main() -> None:
     import jax
 
     from zerocoder_jax.evaluation import training_evaluation, write_summary
-    from zerocoder_jax.parallel import start_hosts
+    from zerocoder_jax.parallel import keep_compiled_programs, start_hosts
     from zerocoder_jax.report import write_report
+    from zerocoder_jax.storage import Copies, keep_trying
     from zerocoder_jax.training.checkpoints import Checkpoints
-    from zerocoder_jax.training.coevolution import CoEvolution, Interrupted
+    from zerocoder_jax.training.coevolution import CoEvolution
+    from zerocoder_jax.training.run_lock import RunLock
     from zerocoder_jax.training.training_problems import training_problems
 
+    keep_compiled_programs()
     start_hosts(config.distributed)
     make_folder(workdir, "--workdir")
-    # Before anything is written: a run that is refused finds its directory as it was.
-    with Checkpoints(workdir / "checkpoints", config, read_only=True) as checkpoints:
-        checkpoints.refuse_other_config()
-    problems = training_problems(config, workdir)
+    copies = Copies()
 
     def report() -> None:
         # Of several hosts the first one writes what people read.
         if jax.process_index() == 0:
-            write_report(workdir)
+            copies.write("report.html", lambda: write_report(workdir))
 
     def report_now_and_then(step: int, every: int) -> None:
         if every and (step + 1) % every == 0:
             report()
 
-    run = CoEvolution(
-        config,
-        workdir,
-        problems,
-        evaluate=training_evaluation(config, workdir),
-        after_step=lambda step: report_now_and_then(step, config.logging.report_every),
-    )
-    try:
-        run.run()
-    except Interrupted as interruption:
+    with RunLock(workdir) as lock:
+        # Before anything is written: a run that is refused finds its directory as it was.
+        Checkpoints(
+            workdir / "checkpoints",
+            config,
+            read_only=True,
+            accept_changes=arguments.accept_changes,
+        ).refuse_other_config(arguments.step)
+        run = CoEvolution(
+            config,
+            workdir,
+            training_problems(config, workdir),
+            evaluate=training_evaluation(config, workdir),
+            after_step=lambda step: report_now_and_then(step, config.logging.report_every),
+            lock=lock,
+            step=arguments.step,
+            accept_changes=arguments.accept_changes,
+        )
+        try:
+            run.run()
+        except Interrupted:
+            report()
+            raise
+        if jax.process_index() == 0:
+            keep_trying(lambda: write_summary(workdir), workdir / "summary.json")
         report()
-        print(interruption, file=sys.stderr)
-        sys.exit(143)
-    if jax.process_index() == 0:
-        write_summary(workdir)
-    report()
 
 
 def list_experiments() -> None:

@@ -3,13 +3,25 @@
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from zerocoder_jax import __version__
 from zerocoder_jax.atomic_write import write_atomically
+from zerocoder_jax.config_changes import with_defaults
 from zerocoder_jax.errors import UserError
+
+# The entry of config.json that is no field: which program wrote it, in which form.
+WRITTEN_BY = "written_by"
+SCHEMA = 1
+
+
+def versions() -> dict[str, str | int]:
+    """Of this program and of the files of a run directory."""
+    return {"program": f"zerocoder_jax {__version__}", "schema": SCHEMA}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,24 +68,51 @@ def command_parser(
     return parser
 
 
+def checkpoint_step(text: str) -> int | str:
+    """The value of ``--step``: a number of steps, or "best"."""
+    if text == "best":
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of steps nor best")
+    return int(text)
+
+
 def require(value: str, name: str) -> str:
-    """The value of an argument that must be there."""
+    """The value of an argument that must be there.
+
+    Raises:
+      UserError: it is not there, or names a directory by ``scheme://``.
+    """
     if not value:
         raise UserError(f"{name} is missing; --help explains the arguments")
+    if "://" in value:
+        refuse_scheme(value, name)
     return value
+
+
+def refuse_scheme(value: str | Path, name: str) -> None:
+    """Refuse ``gs://bucket/run``, which every file of a run would take for a folder ``gs:``."""
+    # Path("gs://bucket") has one slash left.
+    if found := re.match(r"([A-Za-z][\w+.-]+):/", str(value)):
+        raise UserError(
+            f"{name}={value}: {found[1]}:// addresses cannot be written here; mount the bucket "
+            "(gcsfuse, mountpoint-s3, rclone mount) and name the mounted folder"
+        )
 
 
 def write_config_json(workdir: Path, config: ConfigDict) -> None:
     """Keep a run's config in its directory. The hosts of a run may all do so, at the same time."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_atomically(workdir / "config.json", config.to_json_best_effort(indent=2) + "\n")
+        fields = json.loads(config.to_json_best_effort()) | {WRITTEN_BY: versions()}
+        write_atomically(workdir / "config.json", json.dumps(fields, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
 
 
 def make_folder(folder: Path, name: str) -> Path:
     """Make the folder that results are written to; ``name`` is the argument that names it."""
+    refuse_scheme(folder, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -84,7 +123,7 @@ def make_folder(folder: Path, name: str) -> Path:
 
 
 def read_config_json(workdir: Path) -> ConfigDict:
-    """The config of a started run."""
+    """The config of a started run; fields that it lacks have their defaults."""
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir} holds no run: there is no config.json in it")
@@ -94,4 +133,5 @@ def read_config_json(workdir: Path) -> ConfigDict:
         raise UserError(f"{path} is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise UserError(f"{path} is no config: it must hold an object")
-    return ConfigDict(fields).lock()
+    fields.pop(WRITTEN_BY, None)
+    return ConfigDict(with_defaults(fields)).lock()

@@ -1,39 +1,76 @@
-"""The one exception for mistakes that a person can mend, and how a command ends on it."""
+"""The exception for mistakes that a person can mend, and the exit codes of the commands.
 
+A supervisor (Slurm, a shell loop, Kubernetes) acts on the code: ``RESTART`` means that the same
+command, started again, may succeed and continues the run; ``MISTAKE`` means that it would fail
+again until a person has changed something; 128 + N means stopped by signal N, with everything that
+was finished saved.
+"""
+
+import contextlib
 import os
 import sys
 from collections.abc import Callable
+
+MISTAKE = 2
+# EX_TEMPFAIL of sysexits.h.
+RESTART = 75
 
 
 class UserError(Exception):
     """Bad input from a person: a config field, a file, a record, a missing permission.
 
     The message is one line that says what is wrong, where, and what to do about it. Commands
-    print it without a traceback and exit with code 2. A bad reply of a model is never a
+    print it without a traceback and exit with ``exit_code``. A bad reply of a model is never a
     ``UserError``: it is a reward.
     """
 
+    exit_code = MISTAKE
     # Whether to skip what a process usually waits for at its end: with a host of the run gone,
     # waiting for it would take minutes.
     leaves_at_once = False
 
 
+class Restartable(UserError):
+    """What ended the run is not a mistake in it: the same command may succeed later."""
+
+    exit_code = RESTART
+
+
+class Interrupted(Exception):
+    """A signal ended the run; it was saved and can be continued by the same command."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 def run_command(main: Callable[[], None]) -> None:
-    """Run ``main``; a ``UserError`` becomes one line on stderr and exit code 2, Ctrl-C code 130."""
+    """Run ``main``. What a person must read becomes one line on stderr, and the exit code says
+    what a supervisor may do: see above."""
     try:
         main()
     except KeyboardInterrupt:
-        print(
-            "interrupted: what is finished is kept, the same command goes on",
-            file=sys.stderr,
-            flush=True,
-        )
-        sys.stdout.flush()
-        # At the interpreter's end a compilation in another thread is waited for, or crashes.
-        os._exit(130)
+        _leave("interrupted: what is finished is kept, the same command continues", 130)
+    except Interrupted as interruption:
+        _leave(str(interruption), interruption.exit_code)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        line = f"error: {' '.join(str(error).split())}"
         if error.leaves_at_once:
-            sys.stdout.flush()
-            os._exit(2)
-        sys.exit(2)
+            _leave(line, error.exit_code)
+        _say(line)
+        sys.exit(error.exit_code)
+    except MemoryError as error:
+        _leave(f"error: out of memory ({error}): close other programs, or lower the sizes", RESTART)
+
+
+def _leave(line: str, code: int) -> None:
+    """End now: the interpreter's end would wait for compilations in other threads, or crash."""
+    _say(line)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(line, file=sys.stderr, flush=True)

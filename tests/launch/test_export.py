@@ -1,5 +1,6 @@
 """What a run trained is exported, whole or as adapters; what cannot be exported is refused."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
@@ -138,6 +140,43 @@ def test_a_runs_adapters_are_evaluated_as_they_were_trained(
     frozen = load_policy(f"hf:{directory.parent / 'initial'}", dtype="bfloat16").params
     assert jax.tree.all(jax.tree.map(np.array_equal, evaluated.policy.params, frozen))
     assert {leaf.dtype.name for leaf in jax.tree.leaves(evaluated.policy.params)} == {"bfloat16"}
+
+
+def test_of_a_checkpoint_only_the_weights_are_read(
+    run: Callable[[int], tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No trainer is built for it: at no moment is there more than one set of weights."""
+    directory, trained = run(0)
+    restore = ocp.PyTreeCheckpointHandler.restore
+    live: list[int] = []
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        gc.collect()
+        live.append(sum(array.nbytes for array in jax.live_arrays()))
+        restored = restore(*arguments, **named)
+        live.append(sum(array.nbytes for array in jax.live_arrays()))
+        return restored
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "restore", watched)
+    gc.collect()
+    before = sum(array.nbytes for array in jax.live_arrays())
+    evaluated = load_evaluated_policy(str(directory), make_mesh(base.get_config().mesh))
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(trained))
+    assert [now - before for now in live] == [0, weights]
+    assert jax.tree.all(jax.tree.map(np.array_equal, evaluated.policy.params, trained))
+
+
+def test_the_best_checkpoint_is_asked_for_by_name(
+    run: Callable[[int], tuple[Path, Any]], repository: Path, tmp_path: Path
+) -> None:
+    directory, _ = run(0)
+    for step, refusal in (
+        ("best", "no checkpoint was evaluated"),
+        ("last", "neither a number of steps nor best"),
+    ):
+        arguments = (f"--policy={directory}", f"--step={step}", f"--output={tmp_path / 'out'}")
+        done = export(repository, *arguments)
+        assert done.returncode == 2 and refusal in done.stderr
 
 
 def test_what_is_not_there_is_refused_in_one_line(repository: Path, tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
             ["config.grpo.ratio", "both", "sequence"],
         ),
         (["--config=configs/toy.py", "--workdir=RUN", "--cofnig.seed=1"], ["cofnig"]),
+        (["--config=configs/toy.py", "--workdir=gs://bucket/run"], ["gs://", "mount the bucket"]),
+        (["--config=configs/toy.py", "--workdir=RUN", "--step=-3"], ["--step", "best"]),
     ],
 )
 def test_a_wrong_command_line_is_refused_by_name(
@@ -231,3 +233,14 @@ def test_the_named_experiments_are_listed_with_the_fields_they_change(repository
     assert done.returncode == 0, done.stderr
     assert "no_mutation" in done.stdout
     assert "reward.mutation=False" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["evaluate.py", "export.py", "report.py", "prefilter.py"])
+def test_a_bucket_is_refused_wherever_a_folder_is_asked_for(repository: Path, script: str) -> None:
+    name = {"evaluate.py": "--output", "export.py": "--output"}.get(script, "--workdir")
+    arguments = [f"{name}=s3://bucket/run"]
+    if script != "report.py":
+        arguments += ["--config=configs/toy.py"] if script != "export.py" else ["--policy=toy"]
+    line = refusal(launch(repository, script, *arguments))
+    assert "s3://" in line and "mount the bucket" in line
+    assert not (repository / "s3:").exists()

@@ -1,6 +1,7 @@
 """A run goes on from its last whole checkpoint, and from no other."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs.base import get_config
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.training.checkpoints import Checkpoints, differing_fields
+from zerocoder_jax.training.checkpoints import Checkpoints
+from zerocoder_jax.training.checksums import Damaged, verify
 
 
 def state_of(step: int):
@@ -93,10 +96,6 @@ def test_a_reader_leaves_what_a_run_is_writing_alone(tmp_path):
         checkpoints.refuse_other_config()
         assert checkpoints.restore(state_of(0)) is None
     assert not (tmp_path / "nowhere").exists()
-
-
-def test_a_field_that_one_config_lacks_differs():
-    assert differing_fields({"a": {"b": 1}}, {"a": {}}) == ["config.a.b: 1 then, 'absent' now"]
 
 
 def test_a_missing_step_is_named_with_those_there_are(tmp_path):
@@ -222,3 +221,133 @@ def test_a_checkpoint_being_written_when_the_process_is_killed_is_never_chosen(
     assert meta["step"] >= begun - 1
     assert int(state["step"]) == meta["step"]
     np.testing.assert_array_equal(state["weights"], float(meta["step"]))
+
+
+def saved_steps(tmp_path, *steps: int):
+    config = get_config()
+    with Checkpoints(tmp_path, config) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, state_of(step), {"step": step})
+    return config
+
+
+def files_of(checkpoint):
+    """What a restore reads."""
+    return sorted(path for path in checkpoint.glob("*/**/*") if path.is_file())
+
+
+def flip(path, random) -> None:
+    data = bytearray(path.read_bytes())
+    data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("fault", ["flipped", "cut", "removed"])
+def test_a_damaged_file_of_a_checkpoint_is_noticed_whichever_it_is(tmp_path, fault):
+    random = np.random.default_rng(0)
+    saved_steps(tmp_path / "whole", 1)
+    whole = tmp_path / "whole" / "1"
+    verify(whole)
+    files = [path.relative_to(whole) for path in files_of(whole)] + ["checksums.json"]
+    for number, name in enumerate(files):
+        damaged = shutil.copytree(whole, tmp_path / str(number))
+        match fault:
+            case "flipped":
+                flip(damaged / name, random)
+            case "cut":
+                (damaged / name).write_bytes((damaged / name).read_bytes()[: random.integers(99)])
+            case "removed":
+                (damaged / name).unlink()
+        with pytest.raises(Damaged):
+            verify(damaged)
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
+    config = saved_steps(tmp_path, 1, 2)
+    flip(tmp_path / "2" / "state" / "_METADATA", np.random.default_rng(0))
+    with Checkpoints(tmp_path, config, read_only=True) as checkpoints:
+        state, meta = checkpoints.restore(state_of(0))
+        assert checkpoints.steps == [1, 2]
+    assert meta == {"step": 1} and int(state["step"]) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "checkpoint of step 2" in line and "is damaged" in line
+    with Checkpoints(tmp_path, config) as checkpoints:
+        with pytest.raises(UserError, match=r"step 2 .* is damaged .*; others are 1"):
+            checkpoints.restore(state_of(0), step=2)
+        assert checkpoints.restore(state_of(0))[1] == {"step": 1}
+        # The run makes step 2 again; the damaged one is kept for whoever wants to look at it.
+        assert checkpoints.steps == [1] and (tmp_path / "2.damaged").is_dir()
+        checkpoints.save(2, state_of(2), {"step": 2})
+        assert checkpoints.restore(state_of(0))[1] == {"step": 2}
+
+
+def test_without_any_whole_checkpoint_nothing_is_restored(tmp_path):
+    config = saved_steps(tmp_path, 1, 2)
+    for step in ("1", "2"):
+        (tmp_path / step / "checksums.json").unlink()
+    with Checkpoints(tmp_path, config) as checkpoints:
+        with pytest.raises(UserError, match=r"every checkpoint is damaged \(steps 2, 1\)"):
+            checkpoints.restore(state_of(0))
+    assert (tmp_path / "2").is_dir()
+
+
+def test_a_reader_whose_checkpoint_is_replaced_takes_the_newest(tmp_path, monkeypatch):
+    config = saved_steps(tmp_path, 1)
+    restore = ocp.PyTreeCheckpointHandler.restore
+
+    def after_the_run_saved_again(handler, directory, **arguments):
+        if directory.parent.name == "1":
+            saved_steps(tmp_path, 2, 3)
+            shutil.rmtree(tmp_path / "1", ignore_errors=True)
+        return restore(handler, directory, **arguments)
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "restore", after_the_run_saved_again)
+    with Checkpoints(tmp_path, config, read_only=True) as checkpoints:
+        _, meta = checkpoints.restore(state_of(0))
+    assert meta == {"step": 3}
+
+
+def test_the_best_checkpoint_is_restored_by_name(tmp_path):
+    config = get_config()
+    with Checkpoints(tmp_path, config) as checkpoints:
+        with pytest.raises(UserError, match="no checkpoint was evaluated"):
+            checkpoints.restore(state_of(0), step="best")
+        for step, score in ((1, 0.2), (2, 0.9), (3, 0.4), (4, 0.3)):
+            checkpoints.save(step, state_of(step), {"step": step}, metrics=evaluated(score))
+        _, meta = checkpoints.restore(state_of(0), step="best")
+        assert meta == {"step": 2} and checkpoints.best_step == 2
+
+
+def test_parameters_are_restored_without_the_optimizers_state(tmp_path):
+    state = {
+        "params": {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(4)},
+        "optimizer_state": (jnp.full((2, 3), 7.0), {"count": jnp.int32(5)}),
+        "step": jnp.int32(5),
+    }
+    config = get_config()
+    with Checkpoints(tmp_path, config) as checkpoints:
+        checkpoints.save(5, state, {"step": 5})
+        params, meta = checkpoints.restore_params(jax.tree.map(jnp.zeros_like, state["params"]))
+    assert meta == {"step": 5}
+    jax.tree.map(np.testing.assert_array_equal, params, state["params"])
+
+
+def test_what_changes_the_learning_continues_only_when_it_is_said(tmp_path):
+    config = get_config()
+    with Checkpoints(tmp_path, config) as checkpoints:
+        checkpoints.save(1, state_of(1), {})
+    config.optimizer.learning_rate = 5e-7
+    config.steps = 300
+    with Checkpoints(tmp_path, config) as checkpoints:
+        with pytest.raises(UserError, match=r"learning_rate: 1e-06 then.*--accept-changes"):
+            checkpoints.restore(state_of(0))
+    with Checkpoints(tmp_path, config, accept_changes=True) as checkpoints:
+        checkpoints.restore(state_of(0))
+        assert [change.field for change in checkpoints.changed] == [
+            "optimizer.learning_rate",
+            "steps",
+        ]
+    config.policy.lora.rank = 8
+    with Checkpoints(tmp_path, config, accept_changes=True) as checkpoints:
+        with pytest.raises(UserError, match=r"lora.rank: 0 then, 8 now. Give these fields"):
+            checkpoints.restore(state_of(0))

@@ -3,6 +3,9 @@
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -122,3 +125,44 @@ def test_nor_do_several_updates_a_step_with_a_reference(
     several += ["--config.evaluation.benchmarks="]
     config = load_config(f"{repository}/configs/toy.py", [*SMALL, *several])
     train(config, tmp_path, problems, counted_compilations)
+
+
+KEEPS = """
+import jax, jax.numpy as jnp
+from zerocoder_jax.parallel import keep_compiled_programs
+print(keep_compiled_programs())
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+read = []
+jax.monitoring.register_event_listener(lambda event, **_: read.append(event))
+jax.jit(lambda x: jnp.sin(x) @ jnp.cos(x).T)(jnp.ones((64, 32))).block_until_ready()
+print("/jax/compilation_cache/cache_hits" in read)
+"""
+
+
+def test_a_second_process_reads_the_first_ones_programs_unless_that_is_turned_off(
+    tmp_path: Path,
+) -> None:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
+    } | {"XDG_CACHE_HOME": str(tmp_path)}
+
+    def start(**extra: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", KEEPS],
+            env=environment | extra,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert start(ZEROCODER_COMPILATION_CACHE="off") == ["None", "False"]
+    assert not list(tmp_path.iterdir())
+    folder, read = start()
+    assert folder.startswith(str(tmp_path / "zerocoder_jax" / "compiled")) and read == "False"
+    assert start() == [folder, "True"]
+    (tmp_path / "file").write_text("no directory")
+    assert start(XDG_CACHE_HOME=str(tmp_path / "file")) == ["None", "False"]

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import re
 import sys
 
@@ -13,6 +14,7 @@ import rich.console
 from tensorboardX.proto import event_pb2
 
 from configs.base import get_config
+from zerocoder_jax import storage
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.training.metrics import MetricWriters, Progress, duration
 
@@ -38,9 +40,9 @@ def tensorboard_scalars(directory):
 def test_a_step_is_one_line_and_is_there_at_once(tmp_path):
     with MetricWriters(tmp_path, get_config()) as writers:
         writers.write(0, {"coder/reward": np.float32(0.5), "role": "coder"})
-        assert lines_of(tmp_path / "metrics.jsonl") == [
-            {"step": 0, "coder/reward": 0.5, "role": "coder"}
-        ]
+        (line,) = lines_of(tmp_path / "metrics.jsonl")
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", line.pop("time"))
+        assert line == {"step": 0, "schema": 1, "coder/reward": 0.5, "role": "coder"}
         writers.write(1, {"coder/reward": 1, "execution/unavailable": None})
     assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [0, 1]
 
@@ -49,11 +51,8 @@ def test_a_number_that_is_not_finite_stays_valid_json(tmp_path):
     with MetricWriters(tmp_path, get_config()) as writers:
         writers.write(0, {"policy/loss": float("nan"), "policy/kl": np.float32(np.inf)})
     text = (tmp_path / "metrics.jsonl").read_text()
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
-        "step": 0,
-        "policy/loss": None,
-        "policy/kl": None,
-    }
+    line = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert line["policy/loss"] is None and line["policy/kl"] is None
     scalars = tensorboard_scalars(tmp_path / "tensorboard")
     assert math.isnan(scalars[0, "policy/loss"]) and math.isinf(scalars[0, "policy/kl"])
 
@@ -77,7 +76,7 @@ def test_resuming_drops_the_lines_of_steps_that_are_made_again(tmp_path):
     with MetricWriters(tmp_path, get_config(), first_step=3) as writers:
         assert [line["step"] for line in lines_of(path)] == [0, 1, 2]
         writers.write(3, {"coder/reward": 1.0})
-    assert lines_of(path)[-1] == {"step": 3, "coder/reward": 1.0}
+    assert (lines_of(path)[-1]["step"], lines_of(path)[-1]["coder/reward"]) == (3, 1.0)
     assert not list(tmp_path.glob("*.new"))
 
 
@@ -110,7 +109,44 @@ METRICS = {
 }
 
 
-def test_without_a_terminal_a_step_is_one_plain_line():
+def test_a_full_disk_is_tried_again_and_then_named_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(storage, "WAITS", (0.0, 0.0))
+    with MetricWriters(tmp_path, get_config()) as writers:
+        writers.write(0, {"coder/reward": 0.5})
+        (tmp_path / "metrics.jsonl").rename(tmp_path / "kept")
+        (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+        with pytest.raises(storage.StorageFailed, match=r"metrics\.jsonl.*No space left on device"):
+            writers.write(1, {"coder/reward": 0.5})
+        assert capsys.readouterr().err.count("trying again") == 2
+        (tmp_path / "metrics.jsonl").unlink()
+        (tmp_path / "kept").rename(tmp_path / "metrics.jsonl")
+        writers.write(1, {"coder/reward": 0.5})
+    assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def test_a_copy_that_cannot_be_written_warns_once_and_the_lines_continue(tmp_path, capsys):
+    with MetricWriters(tmp_path, get_config()) as writers:
+        (tmp_path / "tensorboard").write_text("in the way")
+        for step in range(3):
+            writers.write(step, {"coder/reward": 0.5})
+    assert len(lines_of(tmp_path / "metrics.jsonl")) == 3
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1 and "TensorBoard could not be written" in warning
+
+
+def test_a_reader_of_the_output_that_leaves_stops_nothing(capsys):
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as closed:
+        os.close(reading)
+        with Progress(3, console=rich.console.Console(file=closed)) as progress:
+            progress.phase("rollout")
+            progress.finish(0, METRICS)
+        # What is left in the buffer has to go somewhere at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), closed.fileno())
+    assert capsys.readouterr().err.count("standard output could not be written") == 1
+
+
+def test_without_a_terminal_phases_and_steps_are_plain_lines():
     output = io.StringIO()
     with Progress(3, console=rich.console.Console(file=output, width=40)) as progress:
         for step in range(3):
@@ -118,12 +154,13 @@ def test_without_a_terminal_a_step_is_one_plain_line():
             progress.finish(step, METRICS)
         progress.say("report: [bold]/tmp/run[/bold]/report.html")
     lines = output.getvalue().splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 7
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ  step 2/3  rollout", lines[2])
     assert re.fullmatch(
         r"step 1/3  coder   coder 0\.412  tester 0\.700  pass rate 0\.250  \d+\.\d s  0 s left",
-        lines[0],
+        lines[1],
     )
-    assert lines[3] == "report: [bold]/tmp/run[/bold]/report.html"
+    assert lines[6] == "report: [bold]/tmp/run[/bold]/report.html"
     assert "\x1b" not in output.getvalue()
 
 

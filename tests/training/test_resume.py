@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from zerocoder_jax import __version__
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.problems import read_problems
@@ -98,13 +99,13 @@ def test_a_killed_run_ends_like_one_that_was_never_interrupted(
         assert (killed / name).read_text() == (whole / name).read_text()
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(repository: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_and_the_same_command_continues(repository: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     process = start(repository, workdir, "--config.checkpoint.every=100")
     wait_for_steps(process, workdir, 2)
     process.send_signal(signal.SIGTERM)
     output = finish(process, code=143)
-    assert "the same command goes on" in output
+    assert "saved, the same command continues the run" in output
     done = len(lines(workdir))
     assert done >= 2
     finish(start(repository, workdir, "--config.checkpoint.every=100"))
@@ -130,7 +131,9 @@ def test_a_run_begins_without_what_a_longer_one_left_and_does_not_go_on_with_oth
         "step_000001.jsonl",
     }
     kept = (tmp_path / "config.json").read_text()
-    assert json.loads(kept) == json.loads(config.to_json_best_effort())
+    fields = json.loads(kept)
+    assert fields.pop("written_by") == {"program": f"zerocoder_jax {__version__}", "schema": 1}
+    assert fields == json.loads(config.to_json_best_effort())
     # As if a rank filter had appeared since.
     other = load_config(f"{repository}/configs/toy.py", [*SMALL, "--config.steps=2"])
     assert other.checkpoint.every != config.checkpoint.every
@@ -182,3 +185,82 @@ def test_a_run_goes_on_with_another_mesh(
         numbers -= {"rollout/wasted_rows", "rollout/read_ratio"}
         for name in numbers:
             assert ours[name] == pytest.approx(theirs[name], abs=1e-4, nan_ok=True), name
+
+
+def test_a_run_is_extended_rolled_back_and_continued_with_another_learning_rate(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Twelve steps become twenty; back at eight another rate is tried, and nothing is lost."""
+    keep = ("--config.checkpoint.keep=100", "--config.problems.per_step=2")
+    finish(start(repository, tmp_path, "--config.steps=12", *keep))
+    twelve = outcome(tmp_path)
+    finish(start(repository, tmp_path, "--config.steps=20", *keep))
+    twenty = outcome(tmp_path)
+    assert [line["step"] for line in twenty] == list(range(20))
+    assert twenty[:12] == twelve
+
+    rate = "--config.optimizer.learning_rate=1e-4"
+    refused = finish(start(repository, tmp_path, "--config.steps=20", *keep, rate), code=2)
+    assert "learning_rate: 0.0003 then, 0.0001 now" in refused and "--accept-changes" in refused
+    assert outcome(tmp_path) == twenty
+    arguments = ("--config.steps=20", *keep, rate, "--step=8", "--accept-changes")
+    finish(start(repository, tmp_path, *arguments))
+    after = outcome(tmp_path)
+    assert after[:8] == twenty[:8]
+    # The step from 8 on samples the same policy; what it becomes is another one.
+    assert after[8]["matrix/pass_rate"] == twenty[8]["matrix/pass_rate"]
+    assert [line["step"] for line in after] == list(range(20)) and after[9:] != twenty[9:]
+    aside = tmp_path / "rolled_back" / "0"
+    assert outcome(aside) == twenty[8:]
+    assert {path.name for path in (aside / "rollouts").iterdir()} == {
+        f"step_{step:06d}.jsonl" for step in range(8, 20)
+    }
+    assert {int(path.name) for path in (aside / "checkpoints").iterdir()} == set(range(9, 21))
+
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    begun = [event for event in events if event["event"] in ("start", "resume")]
+    assert [(event["step"], event["steps"], event["rolled_back"]) for event in begun] == [
+        (0, 12, False),
+        (12, 20, False),
+        (8, 20, True),
+    ]
+    assert begun[1]["changed"] == ["config.steps: 12 then, 20 now"]
+    assert begun[2]["changed"] == ["config.optimizer.learning_rate: 0.0003 then, 0.0001 now"]
+    assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_each_signal_saves_what_is_finished_and_names_itself(
+    repository: Path, tmp_path: Path, name: str
+) -> None:
+    number = signal.Signals[name]
+    process = start(repository, tmp_path, "--config.checkpoint.every=100", "--config.steps=400")
+    wait_for_steps(process, tmp_path, 1)
+    process.send_signal(number)
+    output = finish(process, code=128 + number)
+    done = len(lines(tmp_path))
+    assert f"stopped by {name}: {done} steps are finished and saved" in output
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(done)]
+    last = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["step"], last["signal"]) == ("stop", done, number)
+
+
+def test_the_same_command_started_twice_is_refused_and_the_first_one_loses_nothing(
+    repository: Path, tmp_path: Path
+) -> None:
+    first = start(repository, tmp_path)
+    wait_for_steps(first, tmp_path, 1)
+    refused = finish(start(repository, tmp_path), code=2)
+    assert f"is being written by process {first.pid} on host" in refused
+    finish(first)
+    assert [line["step"] for line in lines(tmp_path)] == [0, 1, 2, 3]
+    assert len(list((tmp_path / "rollouts").iterdir())) == 4
+
+
+def test_a_run_that_lacks_earlier_steps_says_which(repository: Path, tmp_path: Path) -> None:
+    finish(start(repository, tmp_path))
+    kept = [line for line in (tmp_path / "metrics.jsonl").open() if '"step": 1,' not in line]
+    (tmp_path / "metrics.jsonl").write_text("".join(kept))
+    (tmp_path / "rollouts" / "step_000002.jsonl").unlink()
+    output = finish(start(repository, tmp_path, "--config.steps=5"))
+    assert "metrics.jsonl lacks step 1," in output and "rollouts/ lacks step 2," in output

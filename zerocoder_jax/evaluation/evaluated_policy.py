@@ -4,13 +4,27 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from zerocoder_jax.command_line import read_config_json
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.policy import LoraSettings, Params, Policy, load_policy
+from zerocoder_jax.parallel import LOGICAL_RULES, shardings
+from zerocoder_jax.policy import (
+    LoraSettings,
+    Params,
+    Policy,
+    abstract_lora,
+    abstract_params,
+    load_policy,
+    load_policy_without_weights,
+    logical_axes,
+    lora_logical_axes,
+    lora_settings,
+    merge_lora,
+)
 from zerocoder_jax.training.checkpoints import Checkpoints
-from zerocoder_jax.training.update import PolicyUpdate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +50,17 @@ def is_run(policy: str) -> bool:
 
 
 def load_evaluated_policy(
-    policy: str, mesh: Mesh, *, step: int | None = None, merged: bool = False
+    policy: str, mesh: Mesh, *, step: int | str | None = None, merged: bool = False
 ) -> EvaluatedPolicy:
     """The policy with its weights on the mesh: in float32, but the frozen weights of a run that
     trained adapters in that run's ``config.policy.reference_dtype``.
 
+    Of a run's checkpoint only these weights are read; no trainer is built and no optimizer's state
+    is allocated.
+
     Args:
       policy: ``hf:...``, ``gguf:...``, ``toy``, or the directory of a run.
-      step: of a run, the checkpoint after so many steps; the newest by default.
+      step: of a run, the checkpoint after so many steps, or the ``"best"``; the newest by default.
       merged: adapters are merged into the weights, which are then float32 too.
 
     Raises:
@@ -54,19 +71,52 @@ def load_evaluated_policy(
             raise UserError(f"--step={step}: {policy} is no run directory, it has no checkpoints")
         return EvaluatedPolicy(load_policy(policy, dtype="float32", mesh=mesh))
     config: Any = read_config_json(Path(policy))
-    initial = load_policy(config.policy.source, dtype="float32", mesh=mesh)
-    update = PolicyUpdate(initial, config, mesh)
-    state = update.init(initial.params)
-    # Of large policies there is no room for weights that nobody needs any more.
-    bare = initial.with_params({})
-    del initial
-    with Checkpoints(Path(policy) / "checkpoints", config, read_only=True) as checkpoints:
-        restored = checkpoints.restore(state, step)
+    lora = lora_settings(config.policy.lora)
+    bare = load_policy_without_weights(config.policy.source)
+    if lora is None:
+        target = abstract_params(bare.config), logical_axes(bare.config)
+        weights, step = restore_params(Path(policy), config, target, mesh, step)
+        return EvaluatedPolicy(bare.with_params(weights), step=step)
+    adapters, step = load_adapters(Path(policy), config, mesh, step)
+    frozen = load_policy(config.policy.source, dtype=config.policy.reference_dtype, mesh=mesh)
+    if not merged:
+        return EvaluatedPolicy(frozen, adapters, lora, step)
+    merge = jax.jit(
+        lambda weights, adapters: merge_lora(
+            jax.tree.map(lambda leaf: leaf.astype(jnp.float32), weights), adapters, lora.scale
+        ),
+        out_shardings=shardings(logical_axes(bare.config), mesh, LOGICAL_RULES),
+    )
+    return EvaluatedPolicy(bare.with_params(merge(frozen.params, adapters)), step=step)
+
+
+def load_adapters(
+    run: Path, config: Any, mesh: Mesh, step: int | str | None = None
+) -> tuple[Params, int]:
+    """The adapters of a run's checkpoint, float32, and the steps it has behind it."""
+    lora = lora_settings(config.policy.lora)
+    if lora is None:
+        raise UserError(f"{run} trained all weights (config.policy.lora.rank is 0): no adapters")
+    shape = load_policy_without_weights(config.policy.source).config
+    target = abstract_lora(shape, lora), lora_logical_axes(shape, lora)
+    return restore_params(run, config, target, mesh, step)
+
+
+def restore_params(
+    run: Path, config: Any, target: tuple[Params, Params], mesh: Mesh, step: int | str | None
+) -> tuple[Params, int]:
+    """What a run trained, described by shapes and logical axes, and the steps behind it."""
+    shapes, axes = target
+    described = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings(axes, mesh, LOGICAL_RULES),
+    )
+    # The config of the run may have been changed since, by --accept-changes.
+    directory = run / "checkpoints"
+    with Checkpoints(directory, config, read_only=True, accept_changes=True) as checkpoints:
+        restored = checkpoints.restore_params(described, step)
     if restored is None:
-        raise UserError(f"{policy}/checkpoints: there is no whole checkpoint yet")
-    state, meta = restored
-    step = int(meta["step"])
-    if merged:
-        return EvaluatedPolicy(bare.with_params(update.merged_params(state)), step=step)
-    weights, adapters = update.weights_and_adapters(state)
-    return EvaluatedPolicy(bare.with_params(weights), adapters, update.programs.lora, step)
+        raise UserError(f"{run}/checkpoints: there is no whole checkpoint yet")
+    params, meta = restored
+    return params, int(meta["step"])

@@ -8,6 +8,7 @@ import os
 
 import jax
 
+from zerocoder_jax.parallel.compilation_cache import keep_compiled_programs
 from zerocoder_jax.parallel.hosts import HostLost, exchange, start_hosts
 from zerocoder_jax.parallel.machines import (
     ACCELERATORS,
@@ -49,6 +50,7 @@ __all__ = [
     "check_divisible",
     "compile_only_devices",
     "exchange",
+    "keep_compiled_programs",
     "make_mesh",
     "parse_machine",
     "partition_spec",

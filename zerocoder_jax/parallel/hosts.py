@@ -11,13 +11,13 @@ import os
 import pickle
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 
-from zerocoder_jax.errors import UserError
+from zerocoder_jax.errors import Restartable, UserError
 
 Value = TypeVar("Value")
 
@@ -37,7 +37,7 @@ class _Hosts:
 _hosts = _Hosts()
 
 
-class HostLost(UserError):
+class HostLost(Restartable):
     """A host did not answer in time. The run stops everywhere and can be resumed."""
 
     leaves_at_once = True
@@ -142,6 +142,20 @@ def exchange(value: Value) -> list[Value]:
     # A host that has come to the next call has read everything of the one before the last.
     client.key_value_delete(f"zerocoder/exchange/{call - 2}/{jax.process_index()}")
     return values
+
+
+def decided_by_first_host(decide: Callable[[], Value]) -> Value:
+    """What ``decide`` gives on the first host; where it raises ``UserError``, every host does."""
+    decision: Any = None
+    if jax.process_index() == 0:
+        try:
+            decision = decide()
+        except UserError as error:
+            decision = error
+    decision = exchange(decision)[0]
+    if isinstance(decision, UserError):
+        raise decision
+    return decision
 
 
 def own_share(items: Sequence[Value]) -> list[Value]:

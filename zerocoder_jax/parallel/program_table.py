@@ -45,8 +45,12 @@ class ProgramTable:
         """Compile those that are missing, side by side."""
         missing = [name for name in dict.fromkeys(names) if name not in self._compiled]
         began = time.perf_counter()
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        try:
             compiled = list(threads.map(self._compile, missing))
+        finally:
+            # Whoever is interrupted does not wait for a compiler.
+            threads.shutdown(wait=False, cancel_futures=True)
         self._compiled.update(zip(missing, compiled))
         self.seconds += time.perf_counter() - began
 

@@ -18,7 +18,7 @@ from zerocoder_jax.policy.decoder import (
     rotary_tables,
     vocabulary_logits,
 )
-from zerocoder_jax.policy.loading import load_policy
+from zerocoder_jax.policy.loading import load_policy, load_policy_without_weights
 from zerocoder_jax.policy.lora import (
     LoraSettings,
     abstract_lora,
@@ -51,6 +51,7 @@ __all__ = [
     "init_policy",
     "load_lora",
     "load_policy",
+    "load_policy_without_weights",
     "logical_axes",
     "lora_logical_axes",
     "lora_settings",

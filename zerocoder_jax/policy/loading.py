@@ -65,19 +65,27 @@ def load_policy(
             than the model's vocabulary.
     """
     checkpoint = open_checkpoint(source)
-    config = checkpoint.config()
-    check_tensors(checkpoint, config)
-    tokenizer = checkpoint.tokenizer()
+    policy = _without_weights(checkpoint)
+    check_tensors(checkpoint, policy.config)
+    return policy.with_params(read_params(checkpoint, policy.config, dtype, mesh, rules))
+
+
+def load_policy_without_weights(source: str) -> Policy:
+    """The policy that ``source`` names, with no parameters: its configuration and tokenizer."""
+    return _without_weights(open_checkpoint(source))
+
+
+def _without_weights(checkpoint: Checkpoint) -> Policy:
+    config, tokenizer = checkpoint.config(), checkpoint.tokenizer()
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
             f"{checkpoint.origin}: the tokenizer has {tokenizer.vocab_size} tokens but the model's "
             f"vocab_size is {config.vocab_size}; they do not belong together"
         )
-    params = read_params(checkpoint, config, dtype, mesh, rules)
     return Policy(
         config=config,
         graphdef=decoder_graphdef(config),
-        params=params,
+        params={},
         tokenizer=tokenizer,
         stop_token_ids=tokenizer.stop_token_ids,
         pad_token_id=tokenizer.pad_token_id,

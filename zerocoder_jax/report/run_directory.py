@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zerocoder_jax.errors import UserError
+from zerocoder_jax.storage import read_lines
 
 Json = dict[str, Any]
 
@@ -120,25 +121,6 @@ def read_run(workdir: str | Path) -> RunDirectory:
             "a run is the --workdir of launch/train.py"
         )
     return run
-
-
-def read_lines(path: Path) -> list[Json]:
-    """The objects of a JSONL file; lines that are no JSON object are left out.
-
-    A line is unreadable when its process was killed while writing it or is writing it just now.
-    """
-    if not path.exists():
-        return []
-    records = []
-    # Split at line feeds alone: str.splitlines would also cut at U+2028 inside a string.
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
 
 
 def _read_metrics(path: Path) -> tuple[Json, ...]:

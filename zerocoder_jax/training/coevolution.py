@@ -6,7 +6,8 @@ every test, finds the consensus, rewards the role whose turn it is and updates t
 file of this package.
 """
 
-import hashlib
+import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from zerocoder_jax.command_line import write_config_json
+from zerocoder_jax.command_line import make_folder, write_config_json
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Pool, open_pool
 from zerocoder_jax.parallel import make_mesh
@@ -23,6 +24,7 @@ from zerocoder_jax.parallel.hosts import exchange, folder_of_host, own_share
 from zerocoder_jax.policy import load_policy
 from zerocoder_jax.problems import Problem, Test, without_labels
 from zerocoder_jax.rollout import Demand, RolloutEngine
+from zerocoder_jax.storage import Copies, keep_trying, warn
 from zerocoder_jax.training.assignment import (
     reward_solutions,
     reward_tests,
@@ -34,12 +36,8 @@ from zerocoder_jax.training.judging import Judged, calibrate, judge
 from zerocoder_jax.training.memory import memory_metrics, return_freed_memory
 from zerocoder_jax.training.metrics import MetricWriters, Progress
 from zerocoder_jax.training.offline_tests import offline_tests
-from zerocoder_jax.training.phases import (
-    Interrupted,
-    PhaseClock,
-    StopRequested,
-    stop_on_sigterm,
-)
+from zerocoder_jax.training.origin import problems_digest, weights_digest
+from zerocoder_jax.training.phases import PhaseClock, StopRequested, stop_on_signals
 from zerocoder_jax.training.problem_order import (
     problems_of_step,
     require_labels,
@@ -48,11 +46,15 @@ from zerocoder_jax.training.problem_order import (
 from zerocoder_jax.training.records import (
     forget_steps_from,
     metrics_of_hosts,
+    missing_steps,
     problem_record,
+    set_aside_from,
     step_metrics,
     write_rollouts,
 )
 from zerocoder_jax.training.rewards import tester_weight
+from zerocoder_jax.training.run_lock import RunLock
+from zerocoder_jax.training.run_log import RunLog
 from zerocoder_jax.training.sampling import (
     CODER,
     ROLES,
@@ -92,6 +94,10 @@ class CoEvolution:
         config asks for supervision; the calibration set keeps its own.
       evaluate: measures the policy where ``config.evaluation`` asks for it.
       after_step: called with each finished step, for example to rewrite the report.
+      lock: of ``workdir``, where the caller holds it already.
+      step: roll back to the checkpoint after so many steps, or to the ``"best"`` one; what came
+        after it is put aside. The newest by default.
+      accept_changes: continue with other values of fields that change what is learned.
     """
 
     def __init__(
@@ -102,11 +108,17 @@ class CoEvolution:
         *,
         evaluate: Evaluate | None = None,
         after_step: Callable[[int], None] = lambda step: None,
+        lock: RunLock | None = None,
+        step: int | str | None = None,
+        accept_changes: bool = False,
     ):
         self._config = config
         self._workdir = workdir
         self._evaluate = evaluate
         self._after_step = after_step
+        self._held_lock = lock
+        self._roll_back_to = step
+        self._accept_changes = accept_changes
         self._calibration: list[Problem] = []
         self._problems = list(problems)
         if config.selector.calibration.enabled or config.supervision == "calibration":
@@ -115,8 +127,7 @@ class CoEvolution:
             )
         if config.supervision == "oracle":
             require_labels(self._problems)
-        task_ids = [problem.task_id for problem in [*self._calibration, *self._problems]]
-        self._problems_digest = hashlib.sha256("\n".join(task_ids).encode()).hexdigest()
+        self._problems_digest = problems_digest([*self._calibration, *self._problems])
         if config.supervision != "oracle":
             # Not a matter of trust: from here on a training problem has no labels to read.
             self._problems = [without_labels(problem) for problem in self._problems]
@@ -129,30 +140,53 @@ class CoEvolution:
         self._outputs = folder_of_host(workdir)
         self._hyperparameters = (config.selector.beta0, config.selector.alpha_xy)
         self._offline_tests: dict[str, list[Test | None]] | None = None
-        self._stop_requested = False
+        self._saved = 0
+        self._copies = Copies()
         problems_of_step(self._problems, 0, config.problems.per_step, config.seed)
 
     # ---- the run -------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Train until ``config.steps``, from the start or from the last checkpoint.
+        """Train until ``config.steps``, from the start or from a checkpoint.
 
         Raises:
-          Interrupted: SIGTERM came; everything up to the last finished step is saved.
+          Interrupted: a signal came; everything up to the last finished step is saved.
+          UserError: another process writes this run, the config or the problems are others than
+            before, something cannot be written.
         """
+        make_folder(self._workdir, "--workdir")
+        self._log = RunLog(self._outputs, self._config.logging)
+        with contextlib.ExitStack() as stack:
+            self._lock = self._held_lock or stack.enter_context(RunLock(self._workdir))
+            self._stop = stack.enter_context(stop_on_signals())
+            try:
+                self._run(stack)
+            except StopRequested as stop:
+                self._log.event("stop", step=self._saved, signal=self._stop.number)
+                raise self._stop.interruption(self._saved) from stop
+            except BaseException as error:
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                self._log.event("stop", step=self._saved, reason=text[:500])
+                raise
+        self._log.event("stop", step=self._saved, reason="finished")
+
+    def _run(self, stack: contextlib.ExitStack) -> None:
         config = self._config
-        mesh = make_mesh(config.mesh)
-        policy = load_policy(config.policy.source, dtype="float32", mesh=mesh)
-        self._update = PolicyUpdate(policy, config, mesh)
-        self._state: TrainState = self._update.init(policy.params)
-        # The state owns the weights from here on; a second reference would keep them alive.
-        policy = policy.with_params({})
-        with (
-            open_pool(config.execution) as pool,
-            Checkpoints(self._workdir / "checkpoints", config) as checkpoints,
-            stop_on_sigterm(self._request_stop),
-        ):
-            self._pool = pool
+        with self._stop.interruptible():  # nothing is unsaved yet
+            mesh = make_mesh(config.mesh)
+            policy = load_policy(config.policy.source, dtype="float32", mesh=mesh)
+            self._update = PolicyUpdate(policy, config, mesh)
+            self._weights_digest = weights_digest(policy.params, self._update.programs.whole)
+            self._state: TrainState = self._update.init(policy.params)
+            # The state owns the weights from here on; a second reference would keep them alive.
+            policy = policy.with_params({})
+            self._pool = open_pool(config.execution)
+            stack.callback(self._pool.close)
+            checkpoints = stack.enter_context(
+                Checkpoints(
+                    self._workdir / "checkpoints", config, accept_changes=self._accept_changes
+                )
+            )
             self._engine = RolloutEngine(
                 policy,
                 sampling_settings(config.rollout),
@@ -162,22 +196,19 @@ class CoEvolution:
             )
             if policy.tokenizer is None:
                 raise UserError(f"config.policy.source={config.policy.source} has no tokenizer")
-            self._sampler = Sampler(self._engine, pool, policy.tokenizer, config)
+            self._sampler = Sampler(self._engine, self._pool, policy.tokenizer, config)
             self._sampler.check_prompts([*self._calibration, *self._problems])
             first = self._restore(checkpoints)
-            # Only now: a run that is refused leaves the former config in its place.
-            write_config_json(self._workdir, config)
-            if first < config.steps:
-                forget_steps_from(self._outputs, first)
-            with (
-                MetricWriters(self._outputs, config, first_step=first) as writers,
-                Progress(config.steps, first_step=first) as progress,
-            ):
-                self._train(first, checkpoints, writers, progress)
+        self._begin_writing(first, checkpoints)
+        with (
+            MetricWriters(self._outputs, config, first_step=first) as writers,
+            Progress(config.steps, first_step=first) as progress,
+        ):
+            self._train(first, checkpoints, writers, progress)
 
     def _restore(self, checkpoints: Checkpoints) -> int:
-        """Continue where the newest whole checkpoint ends; returns the step to do next."""
-        restored = checkpoints.restore(self._state)
+        """Continue where a whole checkpoint ends; returns the step to do next."""
+        restored = checkpoints.restore(self._state, self._roll_back_to)
         if restored is None:
             return 0
         self._state, meta = restored
@@ -187,45 +218,95 @@ class CoEvolution:
                 "config.prefilter give now: a file has changed, or a rank filter has appeared or "
                 "gone; restore it, or choose another --workdir"
             )
+        if meta["weights"] != self._weights_digest:
+            raise UserError(
+                f"{self._workdir} was started from other weights than config.policy.source="
+                f"{self._config.policy.source} holds: name those, or choose another --workdir"
+            )
         self._hyperparameters = (meta["beta0"], meta["alpha_xy"])
-        return int(meta["step"])
+        self._saved = int(meta["step"])
+        return self._saved
+
+    def _begin_writing(self, first: int, checkpoints: Checkpoints) -> None:
+        """Only now: a run that is refused finds its directory as it was."""
+        config = self._config
+        rolled_back = self._roll_back_to is not None
+        if rolled_back:
+            folder = set_aside_from(self._outputs, first)
+            if jax.process_index() == 0:
+                checkpoints.set_aside_after(first, folder / "checkpoints")
+            warn(f"rolled back to step {first}: what came after it lies in {folder}")
+        write_config_json(self._workdir, config)
+        if first < config.steps:
+            forget_steps_from(self._outputs, first)
+        changed = [str(change) for change in checkpoints.changed]
+        missing = missing_steps(self._outputs, first)
+        for line in missing:
+            warn(f"{self._outputs}: {line}, although the run has come to step {first}")
+        self._log.started(
+            first, config.steps, changed=changed, missing=missing, rolled_back=rolled_back
+        )
 
     def _train(
         self, first: int, checkpoints: Checkpoints, writers: MetricWriters, progress: Progress
     ) -> None:
         config = self._config
-        if config.method == "offline":
-            self._offline_tests = offline_tests(
-                [*self._calibration, *self._problems],
-                self._load_sampler,
-                self._workdir,
-                max_new_tokens=config.rollout.max_new_tokens,
-                may_write=first == 0,
-            )
-        compilation = self._compile(progress) if first < config.steps else 0.0
-        # An evaluation belongs to the line of the step that starts from the evaluated policy; the
-        # last one, which no step starts from, has a line of its own.
-        evaluation = self._evaluation(first, progress)
-        for step in range(first, config.steps):
-            try:
+        with self._stop.interruptible():
+            if config.method == "offline":
+                self._offline_tests = offline_tests(
+                    [*self._calibration, *self._problems],
+                    self._load_sampler,
+                    self._workdir,
+                    max_new_tokens=config.rollout.max_new_tokens,
+                    may_write=first == 0,
+                )
+            compilation = self._compile(progress) if first < config.steps else 0.0
+            # An evaluation belongs to the line of the step that starts from the evaluated policy;
+            # the last one, which no step starts from, has a line of its own.
+            evaluation = self._evaluation(first, progress)
+        finished, saving = first, 0.0
+        try:
+            for step in range(first, config.steps):
+                self._log.step = step
                 metrics = self._step(step, progress)
-            except StopRequested as stop:
-                if step > first and step % config.checkpoint.every != 0:
-                    self._save(checkpoints, step, {})
-                raise Interrupted(
-                    f"stopped by SIGTERM before step {step} was done; the same command goes on"
-                ) from stop
-            if step == first:
-                metrics["seconds/compilation"] = compilation
-                metrics["seconds/total"] += compilation
-            writers.write(step, evaluation | metrics)
-            evaluation = self._evaluation(step + 1, progress)
-            if (step + 1) % config.checkpoint.every == 0 or step + 1 == config.steps:
-                self._save(checkpoints, step + 1, evaluation)
-            progress.finish(step, metrics)
-            self._after_step(step)
+                before = {"compilation": compilation if step == first else 0.0, "saving": saving}
+                for name, seconds in before.items():
+                    if seconds:
+                        metrics[f"seconds/{name}"] = seconds
+                        metrics["seconds/total"] += seconds
+                self._lock.check()
+                writers.write(step, evaluation | metrics)
+                finished = step + 1
+                with self._stop.interruptible():
+                    evaluation = self._evaluation(finished, progress)
+                saving = self._save_if_due(checkpoints, finished, evaluation, progress)
+                progress.finish(step, metrics)
+                self._copies.write("the report", functools.partial(self._after_step, step))
+        except StopRequested:
+            if finished > self._saved:
+                progress.phase("saving")
+                self._save(checkpoints, finished, {}, finish=True)
+            raise
         if evaluation:
-            writers.write(config.steps, evaluation)
+            saved = {"seconds/saving": saving} if saving else {}
+            writers.write(config.steps, evaluation | saved)
+
+    def _save_if_due(
+        self,
+        checkpoints: Checkpoints,
+        done: int,
+        evaluation: dict[str, float],
+        progress: Progress,
+    ) -> float:
+        """Save where the config asks for it, and at the end; the seconds that the run waited."""
+        last = done == self._config.steps
+        if not last and done % self._config.checkpoint.every != 0:
+            return 0.0
+        progress.phase("saving")
+        self._log.beat("saving")
+        began = time.perf_counter()
+        self._save(checkpoints, done, evaluation, finish=last)
+        return time.perf_counter() - began
 
     def _compile(self, progress: Progress) -> float:
         """Compile what any step of this run can need; the seconds of the slowest host."""
@@ -244,26 +325,28 @@ class CoEvolution:
         return_freed_memory()
         return max(exchange(seconds))
 
-    def _save(self, checkpoints: Checkpoints, done: int, metrics: dict[str, float]) -> None:
+    def _save(
+        self, checkpoints: Checkpoints, done: int, metrics: dict[str, float], *, finish: bool
+    ) -> None:
+        self._lock.check()
         beta0, alpha_xy = self._hyperparameters
         meta = {
             "step": done,
             "beta0": beta0,
             "alpha_xy": alpha_xy,
             "problems": self._problems_digest,
+            "weights": self._weights_digest,
         }
-        checkpoints.save(done, self._state, meta, metrics=metrics)
+        score = checkpoints.save(done, self._state, meta, metrics=metrics, finish=finish)
+        self._saved = done
+        self._log.event("checkpoint", step=done, score=score)
         return_freed_memory()
 
-    def _request_stop(self) -> None:
-        self._stop_requested = True
-
     def _station(self, name: str, progress: Progress) -> None:
-        """Show where the step is; leave here, before anything changed, if SIGTERM came."""
+        """Show where the step is; leave here, before anything changed, if a signal came."""
         progress.phase(name)
-        # Hosts leave together or not at all: one that went alone would leave the others waiting.
-        if any(exchange(self._stop_requested)):
-            raise StopRequested
+        self._log.beat(name)
+        self._stop.check()
 
     # ---- one step ------------------------------------------------------------------------------
 
@@ -277,14 +360,14 @@ class CoEvolution:
 
         runs_before = dict(self._pool.statistics)
         self._station("rollout", progress)
-        with clock.phase("rollout"):
+        with clock.phase("rollout"), self._stop.interruptible():
             executions = self._roll_out(drawn + own_share(self._calibration), step)
             rollout_metrics = self._engine.statistics.metrics()
         overlap = seconds_in_execution(executions, until=time.perf_counter())
         rollout_metrics["rollout/overlap"] = overlap / clock.seconds["rollout"]
 
         self._station("execution", progress)
-        with clock.phase("execution"):
+        with clock.phase("execution"), self._stop.interruptible():
             samples = [execution.wait() for execution in executions]
 
         self._station("selection", progress)
@@ -323,7 +406,10 @@ class CoEvolution:
                 problem_record(one, step, role, config.selector.name, hyperparameters)
                 for one in everywhere
             ]
-            write_rollouts(self._outputs, step, records)
+            self._lock.check()
+            keep_trying(
+                lambda: write_rollouts(self._outputs, step, records), self._outputs / "rollouts"
+            )
         own = execution_metrics | rollout_metrics | clock.metrics() | memory_metrics()
         beta0, alpha_xy = hyperparameters
         metrics = {"selection/beta0": beta0, "selection/alpha_xy": alpha_xy}
@@ -353,8 +439,6 @@ class CoEvolution:
                     samples.tests = [fixed_test(test) for test in self._offline_tests[task_id]]
                 labelled = config.supervision == "oracle" or task_id in calibration
                 executions[task_id] = self._sampler.execute(samples, labelled=labelled)
-                if self._stop_requested and jax.process_count() == 1:
-                    raise StopRequested
         finally:
             # The update needs the memory; the next step loads the new weights.
             self._engine.release()
@@ -403,6 +487,7 @@ class CoEvolution:
         if self._evaluate is None or not due:
             return {}
         progress.phase("evaluation")
+        self._log.beat("evaluation")
         self._load_engine()
         try:
             return self._evaluate(done, self._engine, self._pool)

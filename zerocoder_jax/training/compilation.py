@@ -25,8 +25,12 @@ def compile_ahead(
     began = time.perf_counter()
     shortest = min(steps.prompt_lengths) + 1
     longest = max(steps.prompt_lengths) + steps.max_new_tokens
-    with ThreadPoolExecutor(1) as beside:
+    beside = ThreadPoolExecutor(1)
+    try:
         updating = beside.submit(update.warm_up, shortest, longest)
         engine.warm_up(steps if evaluation is None else steps | evaluation)
         updating.result()
+    finally:
+        # A run that is asked to stop does not wait for a compiler.
+        beside.shutdown(wait=False, cancel_futures=True)
     return time.perf_counter() - began

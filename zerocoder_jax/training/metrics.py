@@ -1,7 +1,8 @@
 """Where a run's figures go: ``metrics.jsonl``, TensorBoard, Weights & Biases, and the terminal.
 
 ``metrics.jsonl`` is the source of everything that is shown later: one JSON object a line, one line
-a step, flat keys such as ``coder/reward``. The other destinations are copies of it.
+a step, flat keys such as ``coder/reward``. The other destinations are copies of it: one that cannot
+be written warns once, and the run continues.
 """
 
 import json
@@ -19,10 +20,12 @@ import jax
 import rich.console
 import rich.progress
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from zerocoder_jax.atomic_write import write_atomically
+from zerocoder_jax.command_line import SCHEMA
 from zerocoder_jax.errors import UserError
+from zerocoder_jax.storage import Copies, append_line, keep_trying, now
+from zerocoder_jax.training.tensorboard import TensorBoard
 
 MetricValue = float | int | bool | str | None
 
@@ -46,11 +49,10 @@ class MetricWriters:
         self.path = Path(workdir) / "metrics.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._weights_and_biases = _start_weights_and_biases(self.path.parent, config)
-        drop_steps_from(self.path, first_step)
-        self._file = self.path.open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(
-            str(self.path.parent / "tensorboard"), purge_step=first_step or None
-        )
+        keep_trying(lambda: drop_steps_from(self.path, first_step), self.path)
+        self._first_step = first_step
+        self._tensorboard: TensorBoard | None = None
+        self._copies = Copies()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Append one step, and let nobody wait for it: every destination is flushed.
@@ -59,30 +61,37 @@ class MetricWriters:
           step: the training step; becomes the line's ``step``.
           metrics: flat keys; numbers of Python, NumPy or JAX, strings, booleans or ``None``. In the
             file a number that is not finite is ``null``, since JSON has no name for it.
+
+        Raises:
+          StorageFailed: ``metrics.jsonl`` cannot be written, after several attempts.
         """
         values = {key: _plain(value) for key, value in metrics.items()}
         values["step"] = step
-        line = {"step": step} | {key: _finite(value) for key, value in values.items()}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        line = {"step": step, "time": now(), "schema": SCHEMA}
+        line |= {key: _finite(value) for key, value in values.items()}
+        text = json.dumps(line, allow_nan=False)
+        keep_trying(lambda: append_line(self.path, text), self.path)
 
         numbers = {
             key: float(value)
             for key, value in values.items()
             if isinstance(value, int | float) and key != "step"
         }
-        for key, number in numbers.items():
-            self._tensorboard.add_scalar(key, number, step)
-        self._tensorboard.flush()
-        if self._weights_and_biases is not None:
-            self._weights_and_biases.log({"step": step} | numbers)
+        self._copies.write("TensorBoard", lambda: self._write_to_tensorboard(step, numbers))
+        if (run := self._weights_and_biases) is not None:
+            self._copies.write("Weights & Biases", lambda: run.log({"step": step} | numbers))
+
+    def _write_to_tensorboard(self, step: int, numbers: Mapping[str, float]) -> None:
+        if self._tensorboard is None:
+            self._tensorboard = TensorBoard(self.path.parent / "tensorboard", self._first_step)
+        self._tensorboard.write(step, numbers)
 
     def close(self) -> None:
         """Close every destination."""
-        self._file.close()
-        self._tensorboard.close()
+        if self._tensorboard is not None:
+            self._copies.write("TensorBoard", self._tensorboard.close)
         if self._weights_and_biases is not None:
-            self._weights_and_biases.finish()
+            self._copies.write("Weights & Biases", self._weights_and_biases.finish)
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +167,8 @@ def _start_weights_and_biases(workdir: Path, config: ConfigDict) -> Any:
 class Progress:
     """One live line of a run: step, phase, rewards of both roles, pass rate and the time left.
 
-    Where the output is not a terminal, one plain line is printed per step instead.
+    Where the output is not a terminal, plain lines are printed instead: one per phase, with the
+    time, and one per finished step.
 
     Args:
       total_steps: steps of the whole run.
@@ -177,6 +187,8 @@ class Progress:
     ) -> None:
         self.total_steps = total_steps
         self._console = console or rich.console.Console()
+        self._next_step = first_step
+        self._copies = Copies()
         self._durations: deque[float] = deque(maxlen=self.WINDOW)
         self._step_began = time.monotonic()
         self._display: rich.progress.Progress | None = None
@@ -201,12 +213,16 @@ class Progress:
         """Show which part of the step is going on, for example ``"rollout"``."""
         if self._display is not None:
             self._display.update(self._task, phase=name)
+        else:
+            step = min(self._next_step + 1, self.total_steps)
+            self._print(f"{now()}  step {step}/{self.total_steps}  {name}")
 
     def finish(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Show the figures of a finished step (numbered from 0)."""
-        now = time.monotonic()
-        self._durations.append(now - self._step_began)
-        self._step_began = now
+        ended = time.monotonic()
+        self._durations.append(ended - self._step_began)
+        self._step_began = ended
+        self._next_step = step + 1
         seconds = self._durations[-1]
         left = statistics.median(self._durations) * (self.total_steps - step - 1)
         figures = "  ".join(
@@ -236,7 +252,10 @@ class Progress:
 
     def _print(self, text: str) -> None:
         # Paths and model names may hold square brackets: nothing in them is markup.
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._copies.write(
+            "standard output",
+            lambda: self._console.print(text, markup=False, highlight=False, soft_wrap=True),
+        )
 
     def close(self) -> None:
         """Take the live line away."""

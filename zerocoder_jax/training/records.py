@@ -15,6 +15,7 @@ import numpy as np
 from zerocoder_jax.atomic_write import write_atomically
 from zerocoder_jax.execution import Status
 from zerocoder_jax.problems import AssertTest, CallTest, StdioTest, Test
+from zerocoder_jax.storage import read_lines
 from zerocoder_jax.training.judging import Judged
 from zerocoder_jax.training.sampling import CODER, ROLES, TESTER, Sample
 
@@ -226,19 +227,73 @@ def _mutant_records(one: Judged) -> list[dict[str, Any]]:
     ]
 
 
+def set_aside_from(workdir: Path, first_step: int) -> Path:
+    """Before a run is rolled back: move what its later steps left into a folder of its own.
+
+    Returns:
+      ``workdir/rolled_back/N``, with ``metrics.jsonl`` (the lines from ``first_step`` on),
+      ``rollouts/``, ``evaluation/`` and ``summary.json``.
+    """
+    earlier = workdir / "rolled_back"
+    number = len(list(earlier.iterdir())) if earlier.is_dir() else 0
+    folder = earlier / str(number)
+    folder.mkdir(parents=True)
+    lines = [line for line in read_lines(workdir / "metrics.jsonl") if line["step"] >= first_step]
+    write_atomically(folder / "metrics.jsonl", (json.dumps(line) + "\n" for line in lines))
+    for path in _left_from(workdir, first_step):
+        kept = folder / path.relative_to(workdir)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(kept)
+    return folder
+
+
 def forget_steps_from(workdir: Path, first_step: int) -> None:
     """Remove what a run left of the steps that are made anew, and of the policies after them.
 
     ``rollouts/step_*.jsonl``, ``evaluation/step_*/`` and ``summary.json``; an evaluation of the
     policy that the first step starts from stays.
     """
-    for path in (workdir / "rollouts").glob("step_*.jsonl"):
-        if _step_of(path) >= first_step:
+    for path in _left_from(workdir, first_step):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
             path.unlink()
-    for folder in (workdir / "evaluation").glob("step_*"):
-        if _step_of(folder) > first_step:
-            shutil.rmtree(folder)
-    (workdir / "summary.json").unlink(missing_ok=True)
+
+
+def _left_from(workdir: Path, first_step: int) -> list[Path]:
+    rollouts = (workdir / "rollouts").glob("step_*.jsonl")
+    evaluations = (workdir / "evaluation").glob("step_*")
+    summary = workdir / "summary.json"
+    return [
+        *(path for path in rollouts if _step_of(path) >= first_step),
+        *(path for path in evaluations if _step_of(path) > first_step),
+        *([summary] if summary.exists() else []),
+    ]
+
+
+def missing_steps(workdir: Path, first_step: int) -> list[str]:
+    """What a run that continues at ``first_step`` lacks of the steps before, for example
+    ``["metrics.jsonl lacks steps 4 to 7", "rollouts/ lacks step 3"]``."""
+    measured = {line.get("step") for line in read_lines(workdir / "metrics.jsonl")}
+    sampled = {_step_of(path) for path in (workdir / "rollouts").glob("step_*.jsonl")}
+    earlier = range(first_step)
+    return [
+        f"{name} lacks {_ranges(missing)}"
+        for name, there in (("metrics.jsonl", measured), ("rollouts/", sampled))
+        if (missing := [step for step in earlier if step not in there])
+    ]
+
+
+def _ranges(steps: Sequence[int]) -> str:
+    """``"step 3"``, ``"steps 1, 4 to 7"`` of ascending numbers."""
+    ranges: list[list[int]] = []
+    for step in steps:
+        if ranges and step == ranges[-1][-1] + 1:
+            ranges[-1] = [ranges[-1][0], step]
+        else:
+            ranges.append([step])
+    texts = [str(one[0]) if len(one) == 1 else f"{one[0]} to {one[1]}" for one in ranges]
+    return f"step{'s' if len(steps) > 1 else ''} {', '.join(texts)}"
 
 
 def _step_of(path: Path) -> int:
