@@ -73,9 +73,62 @@ def test_a_host_that_hangs_or_dies_is_named_and_the_others_stop(port, how):
     finally:
         gone.kill()
         gone.wait()
-    assert here.returncode == 2
+    assert here.returncode == 75
     assert "process 1 on host" in errors and socket.gethostname() in errors
     assert time.monotonic() - began < 60
+
+
+COLLECTIVE = """
+import sys, time
+from types import SimpleNamespace
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from zerocoder_jax.errors import run_command
+from zerocoder_jax.parallel import start_hosts
+from zerocoder_jax.parallel.hosts import lost_host_named
+
+def main():
+    process, coordinator = sys.argv[1:]
+    start_hosts(SimpleNamespace(mode="explicit", coordinator=coordinator, processes=2,
+                                process=int(process), timeout=120))
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    ones = jax.make_array_from_callback((len(jax.devices()),), rows, lambda at: np.ones(1))
+    total = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    print(float(total(ones)), flush=True)
+    with lost_host_named():
+        while True:
+            float(total(ones))
+            time.sleep(0.1)
+
+run_command(main)
+"""
+
+
+def test_a_collective_whose_other_host_is_gone_ends_in_the_line_that_names_it(port):
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", COLLECTIVE, str(process), f"127.0.0.1:{port}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+        )
+        for process in range(2)
+    ]
+    here, gone = hosts
+    try:
+        while here.stdout.readline() != "2.0\n":
+            assert here.poll() is None  # Gloo says on standard output whom it has found
+        gone.kill()
+        _, errors = here.communicate(timeout=120)
+    finally:
+        gone.kill()
+        gone.wait()
+    assert here.returncode == 75
+    lines = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and "process 1 on host" in lines[0] and "Traceback" not in errors
 
 
 def test_the_log_says_which_process_is_which_host(port):

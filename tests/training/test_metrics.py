@@ -134,11 +134,12 @@ def test_a_copy_that_cannot_be_written_warns_once_and_the_lines_continue(tmp_pat
     assert warning.count("\n") == 1 and "TensorBoard could not be written" in warning
 
 
-def test_a_reader_of_the_output_that_leaves_stops_nothing(capsys):
+def test_a_reader_of_the_output_that_leaves_stops_nothing(capsys, monkeypatch):
     reading, writing = os.pipe()
-    with os.fdopen(writing, "w") as closed:
-        os.close(reading)
-        with Progress(3, console=rich.console.Console(file=closed)) as progress:
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        with Progress(3) as progress:
             progress.phase("rollout")
             progress.finish(0, METRICS)
         # What is left in the buffer has to go somewhere at the end.

@@ -5,25 +5,34 @@ Arrays travel between devices inside compiled programs. What the hosts themselve
 collective, can say whom everybody is waiting for.
 """
 
+import atexit
+import contextlib
 import dataclasses
 import itertools
 import os
 import pickle
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 
-from zerocoder_jax.errors import Restartable, UserError
+from zerocoder_jax.errors import RESTART, Restartable, UserError
 
 Value = TypeVar("Value")
 
 # The coordination service takes messages of a few MB; larger values are sent in pieces.
 _PIECE = 1 << 20
 _calls = itertools.count()
+# A process says that it is alive from a thread of its own, whatever else it does.
+_ALIVE_EVERY = 2.0
+_SILENT_FOR = 30.0
+# The sign of a process that ended by itself.
+_LEFT = "left"
 
 
 @dataclasses.dataclass
@@ -32,6 +41,10 @@ class _Hosts:
 
     timeout: float = 900.0
     names: list[str] = dataclasses.field(default_factory=list)
+
+    def name(self, process: int) -> str:
+        known = process < len(self.names)
+        return f"process {process} on host {self.names[process] if known else '(not seen yet)'}"
 
 
 _hosts = _Hosts()
@@ -56,8 +69,10 @@ def start_hosts(distributed: Any) -> None:
     "explicit" takes ``coordinator`` (host:port of process 0), ``processes`` and ``process``. A
     process that has its host for itself drives all devices there.
 
-    Says on stderr which process runs where: when one dies, JAX ends the others after 100 seconds
-    with its number alone.
+    Says on stderr which process runs where. From then on every process watches the others: one that
+    dies is named by those that are left, which end with ``errors.RESTART``, before a collective or
+    JAX itself ends them with pages of text. Only where process 0 dies, which hosts the coordination
+    service, JAX is faster and aborts the others (exit code 134).
     """
     _hosts.timeout = float(distributed.timeout)
     if distributed.mode == "none":
@@ -100,6 +115,9 @@ def start_hosts(distributed: Any) -> None:
         _hosts.names.append(_wait_for(process, f"zerocoder/host/{process}"))
     named = ", ".join(f"{process} on {name}" for process, name in enumerate(_hosts.names))
     print(f"processes of this run: {named}", file=sys.stderr, flush=True)
+    if jax.process_count() > 1:
+        atexit.register(_say_that_it_leaves)
+        threading.Thread(target=_watch_the_others, daemon=True).start()
 
 
 def _local_devices(environment: Mapping[str, str]) -> list[int] | None:
@@ -163,13 +181,70 @@ def own_share(items: Sequence[Value]) -> list[Value]:
     return list(items[jax.process_index() :: jax.process_count()])
 
 
+@contextlib.contextmanager
+def lost_host_named() -> Iterator[None]:
+    """Around collectives: where one fails because a host is gone, the line that names it comes
+    instead of the error, as soon as that is certain."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError:
+        if jax.process_count() > 1:
+            # The thread that watches the others ends this process if one is gone.
+            time.sleep(_SILENT_FOR + 3 * _ALIVE_EVERY)
+        raise
+
+
+def _watch_the_others() -> None:
+    """End this process, with one line, when another one has given no sign of life for a while."""
+    others = [process for process in range(jax.process_count()) if process != jax.process_index()]
+    last_sign = {process: ("", time.monotonic()) for process in others}
+    for beat in itertools.count():
+        time.sleep(_ALIVE_EVERY)
+        try:
+            _say_alive(str(beat))
+            signs = {process: _last_sign(process) for process in others}
+        except jax.errors.JaxRuntimeError:
+            return  # process 0 is gone, or this process is at its end
+        for process, sign in signs.items():
+            before, since = last_sign[process]
+            if sign != before:
+                last_sign[process] = sign, time.monotonic()
+            elif sign != _LEFT and time.monotonic() - since > _SILENT_FOR:
+                print(
+                    f"error: {_hosts.name(process)} has given no sign of life for "
+                    f"{_SILENT_FOR:.0f} s: it is gone, and this host stops too; look at that one's "
+                    "log, then start the same command again to resume",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(RESTART)
+
+
+def _say_that_it_leaves() -> None:
+    with contextlib.suppress(jax.errors.JaxRuntimeError, UserError):  # process 0 may have left
+        _say_alive(_LEFT)
+
+
+def _say_alive(sign: str) -> None:
+    _client().key_value_set(f"zerocoder/alive/{jax.process_index()}", sign, allow_overwrite=True)
+
+
+def _last_sign(process: int) -> str:
+    try:
+        sign: str = _client().key_value_try_get(f"zerocoder/alive/{process}")
+    except jax.errors.JaxRuntimeError as error:
+        if "NOT_FOUND" not in str(error):
+            raise
+        return ""
+    return sign
+
+
 def _wait_for(process: int, key: str) -> str:
     try:
         return _client().blocking_key_value_get(key, _milliseconds())
     except jax.errors.JaxRuntimeError as error:
-        name = _hosts.names[process] if process < len(_hosts.names) else "(not seen yet)"
         raise HostLost(
-            f"process {process} on host {name} did not answer within "
+            f"{_hosts.name(process)} did not answer within "
             f"{_hosts.timeout:.0f} s (config.distributed.timeout); this host stops too: look at "
             "that one's log, then start the same command again to resume"
         ) from error

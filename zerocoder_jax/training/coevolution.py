@@ -20,7 +20,7 @@ from zerocoder_jax.command_line import make_folder, write_config_json
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Pool, open_pool
 from zerocoder_jax.parallel import make_mesh
-from zerocoder_jax.parallel.hosts import exchange, folder_of_host, own_share
+from zerocoder_jax.parallel.hosts import exchange, folder_of_host, lost_host_named, own_share
 from zerocoder_jax.policy import load_policy
 from zerocoder_jax.problems import Problem, Test, without_labels
 from zerocoder_jax.rollout import Demand, RolloutEngine
@@ -392,7 +392,8 @@ class CoEvolution:
         self._station("training", progress)
         with clock.phase("training"):
             sequences = training_sequences(rewarded, role, config)
-            self._state, update_metrics = self._update(self._state, sequences)
+            with lost_host_named():
+                self._state, update_metrics = self._update(self._state, sequences)
             return_freed_memory()
             self._hyperparameters = hyperparameters
 

@@ -164,6 +164,13 @@ def _start_weights_and_biases(workdir: Path, config: ConfigDict) -> Any:
     return run
 
 
+class _Console(rich.console.Console):
+    """A console whose reader may leave (``train.py | head``); rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError("nothing reads it any more")
+
+
 class Progress:
     """One live line of a run: step, phase, rewards of both roles, pass rate and the time left.
 
@@ -186,7 +193,7 @@ class Progress:
         console: rich.console.Console | None = None,
     ) -> None:
         self.total_steps = total_steps
-        self._console = console or rich.console.Console()
+        self._console = console or _Console()
         self._next_step = first_step
         self._copies = Copies()
         self._durations: deque[float] = deque(maxlen=self.WINDOW)
