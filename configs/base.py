@@ -153,6 +153,9 @@ def get_config() -> ConfigDict:
     config.reward.mutation = True
     # Count killed mutants only for a test that agrees with the consensus (chosen).
     config.reward.gated = True
+    # Tests whose input is an example of the statement are "paid" like others, or "unpaid": they get
+    # no reward.
+    config.reward.copied_tests = "paid"
     # Added to the reward of a test that cannot be parsed (chosen).
     config.reward.format_penalty = -1.0
     # The mutation term's weight rises from low to high along half a cosine (end points chosen).

@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "supervision": ("none", "calibration", "oracle"),
     "method": ("coevolution", "offline", "online"),
     "reward.tester_form": ("additive", "convex"),
+    "reward.copied_tests": ("paid", "unpaid"),
     "grpo.ratio": ("token", "sequence"),
     "grpo.kl_estimator": ("k1", "k2", "k3"),
     "grpo.aggregation": ("token_mean", "sequence_mean", "constant_length"),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from zerocoder_jax.evaluation.results import (
@@ -41,10 +43,24 @@ def test_greedy_scores_are_means_over_what_could_be_measured():
         "coder_parse_rate": (0.75, 4),
         "tester_parse_rate": (0.75, 4),
         "test_accuracy": (0.5, 4),
+        "test_accuracy_own": (0.5, 4),
+        "tests_copied": (0.0, 3),
         "mutation_score": (pytest.approx(0.25 / 3), 3),
         "mutation_score_ungated": (0.25, 3),
         "mutation_score_problem": (pytest.approx(0.25 / 3), 3),
     }
+
+
+def test_copies_of_examples_are_counted_and_left_out_of_the_testers_own_accuracy():
+    copied = dataclasses.replace(generated(True), copied=True)
+    results = [
+        ProblemResult("a", GREEDY, (), (copied,), 4),
+        ProblemResult("b", GREEDY, (), (generated(False),), 4),
+    ]
+    scores = benchmark_scores(results)
+    assert scores["test_accuracy"].value == 0.5
+    assert (scores["test_accuracy_own"].value, scores["test_accuracy_own"].problems) == (0, 1)
+    assert scores["tests_copied"].value == 0.5
 
 
 def test_a_problem_is_covered_by_all_of_its_tests_together():

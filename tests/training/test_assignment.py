@@ -36,15 +36,27 @@ def judged(pool: ExecutionPool) -> Judged:
     return Judged(samples, solutions, tests_mask, 1, chosen, tests_mask, 1.0, 1.0, False)
 
 
-def rewards(pool: ExecutionPool, gated: bool) -> list[float]:
+def rewards(pool: ExecutionPool, gated: bool, copied_tests: str = "paid") -> list[float]:
     reward = SimpleNamespace(
-        mutation=True, gated=gated, tester_form="additive", format_penalty=-1.0
+        mutation=True,
+        gated=gated,
+        tester_form="additive",
+        format_penalty=-1.0,
+        copied_tests=copied_tests,
     )
     config = SimpleNamespace(reward=reward, seed=0, mutation=SimpleNamespace(limit=0))
     one = judged(pool)
+    one.samples.tests[0].copied = True
     reward_tests([one], pool, config, step=1, weight=1.0)
     assert one.mutation is not None and len(one.mutation.mutants) > 2
     return one.rewards.tolist()
+
+
+def test_a_test_that_copies_an_example_is_paid_like_others_or_not_at_all() -> None:
+    with ExecutionPool(2) as pool:
+        paid, unpaid = rewards(pool, True), rewards(pool, True, "unpaid")
+    assert paid[0] > 1 and unpaid[0] == 0
+    assert paid[1:] == unpaid[1:]
 
 
 def test_a_wrong_test_kills_nothing_where_killing_is_gated_and_the_most_where_it_is_not() -> None:
@@ -66,7 +78,11 @@ def test_without_consensus_the_reference_solution_judges_the_tests_of_a_supervis
     """With mutants and without; the sampled solution, which is wrong, plays no part."""
     for mutation in (True, False):
         reward = SimpleNamespace(
-            mutation=mutation, gated=True, tester_form="additive", format_penalty=-1.0
+            mutation=mutation,
+            gated=True,
+            tester_form="additive",
+            format_penalty=-1.0,
+            copied_tests="paid",
         )
         config = SimpleNamespace(reward=reward, seed=0, mutation=SimpleNamespace(limit=0))
         with ExecutionPool(2) as pool:
@@ -151,7 +167,11 @@ def test_a_test_whose_kills_the_verifier_cannot_judge_has_no_reward() -> None:
                 return future
 
         reward = SimpleNamespace(
-            mutation=True, gated=True, tester_form="additive", format_penalty=-1.0
+            mutation=True,
+            gated=True,
+            tester_form="additive",
+            format_penalty=-1.0,
+            copied_tests="paid",
         )
         config = SimpleNamespace(reward=reward, seed=0, mutation=SimpleNamespace(limit=0))
         reward_tests([one], Failing(), config, step=1, weight=1.0)

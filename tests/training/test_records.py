@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from zerocoder_jax.execution import Status
-from zerocoder_jax.problems import Problem
+from zerocoder_jax.problems import AssertTest, Problem
 from zerocoder_jax.training.judging import Judged
 from zerocoder_jax.training.records import forget_steps_from, metrics_of_hosts, step_metrics
 from zerocoder_jax.training.sampling import (
     CODER,
+    TESTER,
     Execution,
     ProblemSamples,
     Sample,
@@ -35,7 +36,7 @@ def test_counts_add_up_over_hosts_and_the_slowest_decides() -> None:
     assert metrics_of_hosts(shares[:1]) == shares[0]
 
 
-def reply(parsed: str | None, reason: str = "") -> Sample:
+def reply(parsed: str | AssertTest | None, reason: str = "") -> Sample:
     return Sample(np.zeros(3, np.int32), np.zeros(3, np.float32), True, "", parsed, reason)
 
 
@@ -50,6 +51,23 @@ def test_what_a_role_was_refused_for_adds_up_to_what_was_not_parsed() -> None:
     assert metrics["parse/coder"] == 0.5
     refused = {name: value for name, value in metrics.items() if name.startswith("refused/")}
     assert refused == {"refused/coder_no_code": 0.25, "refused/coder_syntax": 0.25}
+
+
+def test_copies_of_examples_and_of_each_other_are_counted() -> None:
+    tests = [reply(None, "no_code")]
+    for code, copied in (("a", True), ("b", False), ("b", False), ("c", False)):
+        tests.append(reply(AssertTest(f"assert {code}")))
+        tests[-1].copied = copied
+    samples = ProblemSamples(PROBLEM, ([], []), [reply("code")], tests)
+    samples.statuses = np.array([[Status.UNPARSABLE] + 4 * [Status.PASSED]], np.uint8)
+    masks = samples.masks()
+    one = Judged(samples, *masks, 1, *masks, 1.0, 1.0, False)
+    one.agrees = np.array([False, True, True, False, False])
+    metrics = step_metrics([one], TESTER)
+    assert metrics["tester/copied"] == 0.25
+    assert metrics["tester/distinct"] == 0.75
+    assert metrics["tester/agreement"] == 0.4
+    assert metrics["tester/agreement_own"] == 0.25
 
 
 def execution(began: float, ended: float) -> Execution:

@@ -202,7 +202,9 @@ class _Judging:
     def _test_results(self, mutation: MutationResult) -> Iterator[TestResult]:
         column = 0
         for sample in self._samples.tests:
-            result = TestResult(test=test_record(sample.parsed), **_reply(sample))
+            result = TestResult(
+                test=test_record(sample.parsed), copied=sample.copied, **_reply(sample)
+            )
             if sample.parsed is None:  # wrong, and kills nothing
                 score = 0.0 if mutation.mutants else None
                 yield replace(

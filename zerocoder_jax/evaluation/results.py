@@ -48,6 +48,7 @@ class TestResult:
       killed: numbers of the mutants that it kills, 0 of them if it fails on the reference.
       mutation_score: share of the mutants that it kills; None where there are no mutants.
       mutation_score_ungated: the same, but a test that fails on the reference may kill too.
+      copied: its input is an example of the statement.
     """
 
     __test__ = False  # not a class of tests, whatever pytest thinks of its name
@@ -61,6 +62,7 @@ class TestResult:
     killed: tuple[int, ...] = ()
     mutation_score: float | None = None
     mutation_score_ungated: float | None = None
+    copied: bool = False
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ def benchmark_scores(results: Sequence[ProblemResult]) -> dict[str, Score]:
     """Every score that the results allow for, by name.
 
     ``pass_at_1`` (greedy), ``pass_at_K`` (sampled, unbiased, K = 1, 2, 4, ...), ``test_accuracy``,
-    ``mutation_score`` (a test that fails on the reference kills nothing),
-    ``mutation_score_ungated``, ``mutation_score_problem`` (mutants that any test of the problem
-    kills), ``coder_parse_rate``, ``tester_parse_rate``. Verdicts that the verifier could not
+    ``test_accuracy_own`` (without tests whose input is an example of the statement),
+    ``tests_copied`` (the share of these), ``mutation_score`` (a test that fails on the reference
+    kills nothing), ``mutation_score_ungated``, ``mutation_score_problem`` (mutants that any
+    test of the problem kills), ``coder_parse_rate``, ``tester_parse_rate``. Verdicts that the verifier could not
     give, and problems whose reference has no mutants, are left out of the mean.
     """
     values: dict[str, list[float]] = {}
@@ -50,6 +51,8 @@ def benchmark_scores(results: Sequence[ProblemResult]) -> dict[str, Score]:
             add("coder_parse_rate", [s.code is not None for s in result.solutions])
             add("tester_parse_rate", [test.test is not None for test in result.tests])
             add("test_accuracy", [test.passes for test in result.tests])
+            add("test_accuracy_own", [t.passes for t in result.tests if not t.copied])
+            add("tests_copied", [test.copied for test in result.tests if test.test is not None])
             add("mutation_score", [test.mutation_score for test in result.tests])
             add("mutation_score_ungated", [t.mutation_score_ungated for t in result.tests])
             if result.mutants and any(test.passes is not None for test in result.tests):

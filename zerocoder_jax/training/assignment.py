@@ -147,6 +147,8 @@ def _reward_tests_of(one: Judged, reward: Any, weight: float) -> None:
         # No consensus is no evidence for or against any test: the whole group gets nothing.
         abstained=one.agrees is None,
     )
+    if reward.copied_tests == "unpaid":
+        one.rewards[[test.copied for test in tests]] = 0.0
     if one.reward_mask is None:
         # What the verifier could not judge has no reward; an unparsable test has its penalty.
         one.reward_mask = one.test_mask | ~parsed

@@ -126,10 +126,27 @@ def _tester_metrics(judged: Sequence[Judged]) -> dict[str, float]:
         if one.mutation is not None and one.mutation_score is not None:
             scores.append((one.mutation_score * one.agrees).mean())
             mutants.append(len(one.mutation.mutants))
-    metrics = {"tester/agreement": _mean(agreement)}
+    metrics = {"tester/agreement": _mean(agreement)} | _originality_metrics(judged)
     if mutants:
         metrics |= {"tester/mutation": _mean(scores), "tester/mutants": _mean(mutants)}
     return metrics
+
+
+def _originality_metrics(judged: Sequence[Judged]) -> dict[str, float]:
+    """How many tests copy an example of their statement, or each other, and how the others do."""
+    copied, distinct, agreement = [], [], []
+    for one in judged:
+        tests = one.samples.tests
+        parsed = [test for test in tests if test.parsed is not None]
+        copied += [test.copied for test in parsed]
+        if parsed:
+            kinds = {json.dumps(test_record(test.parsed), default=str) for test in parsed}
+            distinct.append(len(kinds) / len(parsed))
+        own = np.array([not test.copied for test in tests], bool)
+        if one.agrees is not None and own.any():
+            agreement.append(one.agrees[own].mean())
+    metrics = {"tester/copied": _mean(copied), "tester/distinct": _mean(distinct)}
+    return metrics | ({"tester/agreement_own": _mean(agreement)} if agreement else {})
 
 
 def test_record(test: Test | None) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from zerocoder_jax.problems import (
     Test,
     begun_reply,
     coder_prompt,
+    is_copied,
     parse_solution,
     parse_test,
     tester_prompt,
@@ -61,6 +62,7 @@ class Sample:
       reply: the response as text.
       parsed: a solution's source or a test; None where the reply holds none.
       reason: why nothing was parsed; empty where something was.
+      copied: a test whose input is an example of the statement.
     """
 
     tokens: np.ndarray
@@ -69,6 +71,7 @@ class Sample:
     reply: str
     parsed: Any
     reason: str
+    copied: bool = False
 
 
 @dataclass
@@ -234,6 +237,7 @@ class Sampler:
         _, begun, opened = self.prompt(problem, role)
         reply = without_thought(self._tokenizer.decode(rollout.tokens.tolist()), opened)
         parsed: str | Test | None
+        copied = False
         if role == CODER:
             solution = parse_solution(reply, problem, begun, finished=rollout.finished)
             parsed, reason = solution.code, solution.reason
@@ -247,7 +251,10 @@ class Sampler:
                 packages=self._config.execution.packages,
             )
             parsed, reason = test.test, test.reason
-        return Sample(rollout.tokens, rollout.log_probs, rollout.finished, reply, parsed, reason)
+            copied = test.test is not None and is_copied(test.test, problem)
+        return Sample(
+            rollout.tokens, rollout.log_probs, rollout.finished, reply, parsed, reason, copied
+        )
 
     def execute(self, samples: ProblemSamples, *, labelled: bool) -> "Execution":
         """Queue a problem's runs: solutions against tests and, when labelled, the reference tests.
