@@ -35,8 +35,8 @@ def benchmark_scores(results: Sequence[ProblemResult]) -> dict[str, Score]:
     ``test_accuracy_own`` (without tests whose input is an example of the statement),
     ``tests_copied`` (the share of these), ``mutation_score`` (a test that fails on the reference
     kills nothing), ``mutation_score_ungated``, ``mutation_score_problem`` (mutants that any
-    test of the problem kills), ``coder_parse_rate``, ``tester_parse_rate``. Verdicts that the verifier could not
-    give, and problems whose reference has no mutants, are left out of the mean.
+    test of the problem kills), ``coder_parse_rate``, ``tester_parse_rate``. Verdicts that the
+    verifier could not give, and problems whose reference has no mutants, are left out of the mean.
     """
     values: dict[str, list[float]] = {}
 
