@@ -207,6 +207,9 @@ def get_config() -> ConfigDict:
     # Tokens of one micro-batch on one device. Gradients are accumulated over micro-batches in
     # float32; between devices they travel in policy.compute_dtype.
     config.training.micro_batch_tokens = 16384
+    # Compute what sequences have in common at their beginning once (prompts of a group, equal
+    # replies), instead of a row for every sequence. The result is the same up to rounding.
+    config.training.share_prefixes = False
     # What the backward pass recomputes: "full" (all of a layer), "minimal" (keeps matmul
     # outputs), "none".
     config.training.remat = "full"

@@ -128,7 +128,7 @@ def plan_phases(
         "cache": tree_bytes(programs.abstract_cache()),
     }
     lowered: dict[str, Callable[[], Any]] = {
-        "update": lambda: update.lower("accumulate", update.shapes.lengths[-1]),
+        "update": lambda: update.lower("accumulate", update.sizes[-1]),
         "optimizer step": lambda: update.lower("apply"),
         "decode": lambda: programs.lower("decode", config.rollout.rows),
         "prefill": lambda: programs.lower(

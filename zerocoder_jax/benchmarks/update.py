@@ -30,7 +30,6 @@ from zerocoder_jax.benchmarks.recorded import recorded_lengths
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.policy import Policy, init_policy, save_policy, vocabulary_logits
-from zerocoder_jax.training.batches import MicroBatch
 from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence
 from zerocoder_jax.training.update_programs import UpdatePrograms, log_prob_temperature
 
@@ -167,7 +166,7 @@ def _ours(
 
 def _abstract(programs: UpdatePrograms) -> tuple[Any, ...]:
     gradients, sums = programs.abstract_sums()
-    batch = programs.abstract_batch(programs.shapes.lengths[-1])
+    batch = programs.abstract_batch(programs.sizes[-1])
     return (
         programs.abstract_state().params,
         programs.abstract_frozen() if programs.lora else None,
@@ -199,16 +198,13 @@ def _matmul_peak(dtype: Any) -> float:
 class _Materialised(UpdatePrograms):
     """The same update with the logits of a micro-batch in memory."""
 
-    def _log_probs(
-        self, weights: Any, adapters: Any, batch: MicroBatch
+    def _token_log_probs(
+        self, weights: Any, hidden: jax.Array, targets: jax.Array, wanted: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        logits = vocabulary_logits(  # [B, T, V]
-            weights,
-            self._hidden(weights, adapters, batch),
-            temperature=log_prob_temperature(self._config),
-        )
+        temperature = log_prob_temperature(self._config)
+        logits = vocabulary_logits(weights, hidden, temperature=temperature)  # [B, T, V]
         log_softmax = jax.nn.log_softmax(logits)
-        chosen = jnp.take_along_axis(log_softmax, batch.targets[..., None], axis=-1)[..., 0]
+        chosen = jnp.take_along_axis(log_softmax, targets[..., None], axis=-1)[..., 0]
         entropy = -jnp.sum(jnp.exp(log_softmax) * log_softmax, axis=-1)
         return chosen, jax.lax.stop_gradient(entropy)
 

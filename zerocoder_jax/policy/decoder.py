@@ -12,7 +12,7 @@ F intermediate size, V vocabulary, L layers.
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -23,6 +23,7 @@ from jax.typing import DTypeLike
 
 from zerocoder_jax.policy.attention import AttentionName, attend
 from zerocoder_jax.policy.config import PolicyConfig
+from zerocoder_jax.policy.path_attention import Paths, attend_paths
 
 # A nested dictionary of arrays: the tree that `abstract_params` describes.
 Params = dict[str, Any]
@@ -191,16 +192,7 @@ class Attention(nnx.Module):
             query, key = self.query_norm(query), self.key_norm(key)
         query = apply_rotary(query, context.cos, context.sin)  # [B, T, H, h]
         key = apply_rotary(key, context.cos, context.sin)  # [B, T, K, h]
-        mixed = attend(
-            query,
-            key,
-            value,
-            context.mask,
-            implementation=context.attention,
-            mesh=context.sharding.mesh if context.sharding else None,
-            batch_axes=context.sharding.batch if context.sharding else (),
-            head_axes=context.sharding.heads if context.sharding else (),
-        )
+        mixed = context.attend(query, key, value)
         return adapters.apply("output", self.output, mixed.reshape(rows, length, c.query_size))
 
 
@@ -262,7 +254,7 @@ def forward(
     params: Params,
     tokens: jax.Array,
     positions: jax.Array,
-    mask: jax.Array,
+    mask: jax.Array | Paths,
     *,
     compute_dtype: DTypeLike = jnp.float32,
     remat: Remat = "none",
@@ -280,6 +272,8 @@ def forward(
         positions: int32 [B, T], rotary positions; any value at padding.
         mask: bool [B, T], true at real tokens. Padding may stand on either side, except for
             "cudnn", which wants it on the right. Hidden states at padding mean nothing.
+            Or the ``Paths`` of prefix trees, of which each row of tokens is one; they name their
+            own attention.
         compute_dtype: of activations and products. float32 is exact on every device: its products
             are not rounded to TensorFloat-32 or bfloat16.
         remat: what the backward pass recomputes: "full" all of a layer, "minimal" all but the
@@ -293,7 +287,7 @@ def forward(
         model = nnx.merge(graphdef, params)
         layer_graphdef, layer_params = nnx.split(model.layers)
         cos, sin = rotary_tables(positions, model.config)
-        context = _Context(cos, sin, mask, attention, sharding)
+        context = _Context(cos, sin, _attention(mask, attention, sharding))
 
         def layer_step(x: jax.Array, stacked: tuple[Any, Params]) -> tuple[jax.Array, None]:
             layer_params, layer_lora = stacked
@@ -352,9 +346,21 @@ class _Context:
 
     cos: jax.Array  # [B, T, h / 2] float32
     sin: jax.Array
-    mask: jax.Array  # [B, T] bool
-    attention: AttentionName
-    sharding: ActivationSharding | None
+    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def _attention(
+    mask: jax.Array | Paths, implementation: AttentionName, sharding: ActivationSharding | None
+) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """Mixed values [B, T, H, h] as a function of queries, keys and values."""
+    layout: dict[str, Any] = {}
+    if sharding:
+        layout = {
+            "mesh": sharding.mesh, "batch_axes": sharding.batch, "head_axes": sharding.heads
+        }  # fmt: skip
+    if isinstance(mask, Paths):
+        return functools.partial(attend_paths, paths=mask, **layout)
+    return functools.partial(attend, mask=mask, implementation=implementation, **layout)
 
 
 @dataclasses.dataclass(frozen=True)

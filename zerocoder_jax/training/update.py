@@ -18,13 +18,13 @@ from zerocoder_jax.parallel.hosts import exchange
 from zerocoder_jax.parallel.program_table import ProgramTable
 from zerocoder_jax.policy import Policy
 from zerocoder_jax.policy.lora import init_lora, merge_lora
-from zerocoder_jax.training.batches import (
-    MicroBatch,
-    TrainingSequence,
-    micro_batches,
-    minibatches,
+from zerocoder_jax.training.batches import TrainingSequence, minibatches
+from zerocoder_jax.training.update_programs import (
+    Batch,
+    TrainState,
+    UpdatePrograms,
+    updates_per_step,
 )
-from zerocoder_jax.training.update_programs import TrainState, UpdatePrograms, updates_per_step
 
 __all__ = ["PolicyUpdate", "TrainState", "TrainingSequence"]
 
@@ -96,11 +96,13 @@ class PolicyUpdate:
             kinds.append("score_reference")
         if updates_per_step(self._config) > 1:
             kinds.append("score_policy")
-        least, most = shapes.length(shortest), shapes.length(longest)
-        lengths = [length for length in shapes.lengths if least <= length <= most]
+        sizes = self.programs.sizes
+        if self.programs.prefix_shapes is None:
+            least, most = shapes.length(shortest), shapes.length(longest)
+            sizes = tuple(length for length in sizes if least <= length <= most)
         # The dearest first, so that none of them is left for the end.
-        by_length = [(kind, length) for length in reversed(lengths) for kind in kinds]
-        self._table.compile([*by_length, ("apply", 0), ("zeros", 0)])
+        by_size = [(kind, size) for size in reversed(sizes) for kind in kinds]
+        self._table.compile([*by_size, ("apply", 0), ("zeros", 0)])
 
     def weights_and_adapters(self, state: TrainState) -> tuple[Any, Any]:
         """The policy as the rollout loads it: all weights and None, or the frozen weights and what
@@ -157,7 +159,7 @@ class PolicyUpdate:
         }
         base = self._frozen if self.programs.lora else None
         gradients, sums = self._table["zeros", 0]()
-        for _, batch in micro_batches(self._contributing(sequences), self.programs.shapes):
+        for _, batch in self.programs.batches(self._contributing(sequences)):
             accumulate = self._table["accumulate", batch.tokens.shape[1]]
             gradients, sums = accumulate(
                 state.params, base, gradients, sums, self._placed(batch), totals
@@ -197,21 +199,22 @@ class PolicyUpdate:
     ) -> list[np.ndarray]:
         """Each response's log-probs, float32 [r], by the training graph."""
         scored = []
-        for indices, batch in micro_batches(sequences, self.programs.shapes):
+        for indices, batch in self.programs.batches(sequences):
             score = self._table[program, batch.tokens.shape[1]]
-            scored.append((indices, score(weights, adapters, self._placed(batch))))
+            values = score(weights, adapters, self._placed(batch))
+            scored.append((indices, batch.response, values))
         result: list[np.ndarray] = [np.empty(0, np.float32)] * len(sequences)
-        for indices, rows in scored:
-            for index, row in zip(indices, np.asarray(rows)):
+        for indices, response, values in scored:
+            for index, real, row in zip(indices, response, np.asarray(values)):
                 if index is not None:
-                    result[index] = row[sequences[index].predictions]
+                    result[index] = row[real]
         return result
 
-    def _placed(self, batch: MicroBatch) -> MicroBatch:
+    def _placed(self, batch: Batch) -> Batch:
         """The batch on the mesh; every host holds all of it and gives its devices their rows."""
 
         def place(array: np.ndarray) -> jax.Array:
-            sharding = self.programs.batch_sharding(array.ndim)
+            sharding = self.programs.batch_sharding(np.ndim(array))
             return jax.make_array_from_callback(array.shape, sharding, lambda at: array[at])
 
         return jax.tree.map(place, batch)

@@ -11,6 +11,7 @@ here, so everything they take can be described without being allocated.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -37,9 +38,27 @@ from zerocoder_jax.policy import (
 from zerocoder_jax.policy.attention import AttentionName
 from zerocoder_jax.policy.log_probs import token_log_probs
 from zerocoder_jax.policy.lora import abstract_lora, lora_logical_axes, lora_settings
-from zerocoder_jax.training.batches import BatchShapes, MicroBatch
+from zerocoder_jax.policy.path_attention import take_nodes
+from zerocoder_jax.training.batches import (
+    BatchShapes,
+    MicroBatch,
+    TrainingSequence,
+    micro_batches,
+)
 from zerocoder_jax.training.grpo import grpo_loss
 from zerocoder_jax.training.optimizer import make_optimizer, optimizer_shardings
+from zerocoder_jax.training.prefix_batches import (
+    PrefixBatch,
+    PrefixShapes,
+    packed,
+    prefix_batches,
+)
+
+# Every distinct prefix once, or a row for every sequence (``training.share_prefixes``).
+Batch = MicroBatch | PrefixBatch
+
+# Query slots of an attention row where the kernel does not want whole sequences.
+QUERY_SLOTS = 64
 
 
 @jax.tree_util.register_dataclass
@@ -79,13 +98,16 @@ class UpdatePrograms:
     def __init__(self, policy_config: PolicyConfig, config: Any, mesh: Mesh):
         check_divisible(policy_config, mesh)
         self.mesh = mesh
-        self.shapes = batch_shapes(config, batch_shards(mesh))
+        self._compute_dtype = jnp.dtype(config.policy.compute_dtype)
         self.optimizer = make_optimizer(config.optimizer)
         self.wants_reference = config.grpo.kl_coefficient != 0
         self.lora = lora_settings(config.policy.lora)
         self._policy_config = policy_config
         self._config = config
-        self._compute_dtype = jnp.dtype(config.policy.compute_dtype)
+        self.shapes = batch_shapes(config, batch_shards(mesh))
+        self.prefix_shapes = None
+        if config.training.share_prefixes:
+            self.prefix_shapes = prefix_shapes(config, self.shapes, self._attention)
         self._graphdef = decoder_graphdef(policy_config)
         self._sharding = None
         if mesh.size > 1:
@@ -144,8 +166,37 @@ class UpdatePrograms:
             return abstract_lora(self._policy_config, self.lora)
         return abstract_params(self._policy_config)
 
-    def abstract_batch(self, length: int) -> MicroBatch:
-        """The micro-batch of padded length ``length``."""
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of the micro-batches, ascending: node slots of a shard, or padded lengths of rows."""
+        return self.prefix_shapes.sizes if self.prefix_shapes else self.shapes.lengths
+
+    def batches(
+        self, sequences: Sequence[TrainingSequence]
+    ) -> Iterator[tuple[list[int | None], Batch]]:
+        """Micro-batches, each with the sequence index of every row of its responses."""
+        if self.prefix_shapes:
+            return prefix_batches(sequences, self.prefix_shapes)
+        return micro_batches(sequences, self.shapes)
+
+    def abstract_batch(self, size: int) -> Batch:
+        """The micro-batch of one of the ``sizes``."""
+        if self.prefix_shapes is None:
+            return self._abstract_rows(size)
+        empty = packed([[]] * self.prefix_shapes.shards, size, self.prefix_shapes)
+        batch = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(
+                array.shape, array.dtype, sharding=self.batch_sharding(array.ndim)
+            ),
+            empty,
+        )
+        return dataclasses.replace(
+            batch,
+            old_log_probs=batch.old_log_probs if updates_per_step(self._config) > 1 else None,
+            reference_log_probs=batch.reference_log_probs if self.wants_reference else None,
+        )
+
+    def _abstract_rows(self, length: int) -> MicroBatch:
         rows = self.shapes.rows(length)
 
         def per_token(dtype: Any) -> jax.ShapeDtypeStruct:
@@ -176,13 +227,13 @@ class UpdatePrograms:
         number = jax.ShapeDtypeStruct((), jnp.float32, sharding=self.whole)
         return {"tokens": number, "sequences": number}
 
-    def lower(self, kind: str, length: int = 0) -> Any:
+    def lower(self, kind: str, size: int = 0) -> Any:
         """A program before its compilation, for this mesh, which may be of devices not here.
 
         Args:
             kind: "zeros", "apply", "accumulate"; "score_reference" and "score_policy" are ``score``
                 of the initial policy and of the one before a step's updates.
-            length: padded length of the micro-batch, for those that take one.
+            size: of the micro-batch, for those that take one.
         """
         if kind == "zeros":
             return self.zeros.lower()
@@ -190,7 +241,7 @@ class UpdatePrograms:
         gradients, sums = self.abstract_sums()
         if kind == "apply":
             return self.apply.lower(state, gradients)
-        batch = self.abstract_batch(length)
+        batch = self.abstract_batch(size)
         if kind == "accumulate":
             base = frozen if self.lora else None
             totals = self.abstract_totals()
@@ -203,6 +254,8 @@ class UpdatePrograms:
 
     def batch_sharding(self, dimensions: int) -> NamedSharding:
         """Rows over the batch axes, everything else whole."""
+        if not dimensions:
+            return self.whole
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES, *[None] * (dimensions - 1)))
 
     # ---- the programs --------------------------------------------------------------------------
@@ -221,7 +274,7 @@ class UpdatePrograms:
         base: Any,
         gradients: Any,
         sums: dict[str, jax.Array],
-        batch: MicroBatch,
+        batch: Batch,
         totals: dict[str, jax.Array],
     ) -> tuple[Any, dict[str, jax.Array]]:
         def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -249,39 +302,58 @@ class UpdatePrograms:
             )
             return gradients, jax.tree.map(jnp.add, sums, new_sums | {"loss": loss})
 
-    def _score(self, weights: Any, adapters: Any, batch: MicroBatch) -> jax.Array:
+    def _score(self, weights: Any, adapters: Any, batch: Batch) -> jax.Array:
         return self._log_probs(weights, adapters, batch)[0]
 
-    def _log_probs(
-        self, weights: Any, adapters: Any, batch: MicroBatch
-    ) -> tuple[jax.Array, jax.Array]:
-        """Log-probs and entropy [B, T] at response positions; 0 elsewhere.
+    def _log_probs(self, weights: Any, adapters: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Log-probs and entropy, each as ``batch.response``; 0 elsewhere.
 
         The policy whose gradient is taken is the one that sampled, but for top-p and top-k, whose
         cut has no gradient.
         """
+        hidden = self._hidden(weights, adapters, batch)
+        if isinstance(batch, MicroBatch):
+            return self._token_log_probs(weights, hidden, batch.targets, batch.response)
+        predicting = take_nodes(hidden, batch.parents)  # [S, E, D]
+        of_edges = self._token_log_probs(weights, predicting, batch.targets, batch.predicted)
+
+        def of_responses(values: jax.Array) -> jax.Array:
+            rows = take_nodes(values, batch.edges).reshape(batch.response.shape)
+            return jnp.where(batch.response, rows, 0.0)
+
+        log_probs, entropy = of_edges
+        return of_responses(log_probs), of_responses(entropy)
+
+    def _token_log_probs(
+        self, weights: Any, hidden: jax.Array, targets: jax.Array, wanted: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         return token_log_probs(
             weights,
-            self._hidden(weights, adapters, batch),
-            batch.targets,
-            batch.response,
+            hidden,
+            targets,
+            wanted,
             temperature=log_prob_temperature(self._config),
             chunk=self._config.training.log_prob_chunk,
             entropy_gradient=self._config.grpo.entropy_coefficient != 0,
             sharding=self._sharding,
         )
 
-    def _hidden(self, weights: Any, adapters: Any, batch: MicroBatch) -> jax.Array:
+    def _hidden(self, weights: Any, adapters: Any, batch: Batch) -> jax.Array:
         rows, length = batch.tokens.shape
+        if isinstance(batch, MicroBatch):
+            positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (rows, length))
+            mask, attention = batch.mask, self._attention(length)
+        else:
+            positions, mask, attention = batch.positions, batch.paths, "xla"
         return forward(
             self._graphdef,
             weights,
             batch.tokens,
-            jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (rows, length)),
-            batch.mask,
+            positions,
+            mask,
             compute_dtype=self._compute_dtype,
             remat=self._config.training.remat,
-            attention=self._attention(length),
+            attention=attention,
             lora=adapters,
             lora_scale=self.lora.scale if self.lora else 1.0,
             sharding=self._sharding,
@@ -368,6 +440,27 @@ def batch_shapes(config: Any, shards: int) -> BatchShapes:
         tokens=config.training.micro_batch_tokens,
         shards=shards,
         sequences=problems * max(rollout.solutions, rollout.tests),
+    )
+
+
+def prefix_shapes(
+    config: Any, rows: BatchShapes, attention: Callable[[int], AttentionName]
+) -> PrefixShapes:
+    """The micro-batches of shared prefixes that hold what ``rows`` holds."""
+    implementation = attention(128)
+    lengths = rows.lengths
+    if implementation == "splash":  # Its kernel takes whole blocks of 128.
+        lengths = tuple(sorted({-(-length // 128) * 128 for length in lengths}))
+    share = -(-rows.sequences // rows.shards)
+    return PrefixShapes(
+        key_lengths=lengths,
+        query_slots=QUERY_SLOTS if implementation == "xla" else lengths[-1],
+        implementation=implementation,
+        largest=max(lengths[-1], min(rows.tokens, share * lengths[-1])),
+        shards=rows.shards,
+        # Trees are cut by their nodes, so one may have more sequences than another.
+        sequences=min(rows.sequences, 2 * share),
+        response=config.rollout.max_new_tokens,
     )
 
 
