@@ -32,7 +32,7 @@ def bounds(machine: str, mesh: Shape, **fields):
 
 def test_attention_counts_as_causal_and_recomputation_does_not_count():
     policy = PUBLISHED["Qwen/Qwen2.5-1.5B-Instruct"]
-    counted, done = update_flops(policy, 0, 1024, reference=False, remat=True)
+    counted, done = update_flops(policy, 1024, 1024, 1024**2 / 2, reference=False, remat=True)
     attention = 6 * 1024**2 * policy.num_layers * policy.query_size
     assert counted == 6 * policy.num_matmul_parameters * 1024 + attention
     assert 1.3 < done / counted < 1.34
@@ -40,18 +40,25 @@ def test_attention_counts_as_causal_and_recomputation_does_not_count():
 
 def test_frozen_weights_have_no_gradient_to_count():
     policy = PUBLISHED["Qwen/Qwen2.5-1.5B-Instruct"]
-    counted, _ = update_flops(policy, 0, 1024, reference=False, remat=False, lora=True)
+    counted, _ = update_flops(
+        policy, 1024, 1024, 1024**2 / 2, reference=False, remat=False, lora=True
+    )
     attention = 6 * 1024**2 * policy.num_layers * policy.query_size
     assert counted == 4 * policy.num_matmul_parameters * 1024 + attention
 
 
 def test_weights_are_collected_once_a_rollout_and_each_micro_batch():
-    rollout, update = bounds("a100-80:4", Shape(1, 4, 1))
+    fields = {"training.share_prefixes": False}
+    rollout, update = bounds("a100-80:4", Shape(1, 4, 1), **fields)
     assert rollout.collective_bytes == BF16 * 3 / 4
     # 256 sequences of 4096 tokens, four on each of four devices: 16 passes of a forward, a
     # recomputed, a backward and a reference's reading, and one scattering of gradients.
     assert update.collective_bytes == pytest.approx(16 * 5 * BF16 * 3 / 4)
     assert update.network_bytes == 0
+    # With each problem's prompt once: 32 prompts and 256 replies of 2048 tokens, in 9 passes.
+    _, shared = bounds("a100-80:4", Shape(1, 4, 1), **fields | {"training.share_prefixes": True})
+    assert shared.collective_bytes == pytest.approx(9 * 5 * BF16 * 3 / 4)
+    assert 1.5 < update.flops / shared.flops < 2
 
 
 def test_a_host_receives_once_what_all_its_devices_need():

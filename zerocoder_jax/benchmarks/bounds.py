@@ -7,6 +7,7 @@ sampling) only makes the true time longer.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 from jax.sharding import Mesh
@@ -59,30 +60,46 @@ class Bound:
         return max(self.arithmetic, self.memory, self.wires)
 
 
+def forward_flops(
+    policy: PolicyConfig, tokens: float, predictions: float, seen: float
+) -> tuple[float, float, float]:
+    """FLOPs of a forward pass: the layers' products with weights, their attention, the head.
+
+    2 per matmul parameter and token (the head: per prediction), and 4 per query size, layer and
+    pair of a query and a key.
+
+    Args:
+        tokens: that the layers compute.
+        predictions: whose logits the head computes.
+        seen: keys that the tokens' queries see, all together; T^2 / 2 of a sequence.
+    """
+    head = policy.hidden_size * policy.vocab_size
+    layers = policy.num_matmul_parameters - head
+    attention = 4 * seen * policy.num_layers * policy.query_size
+    return 2 * layers * tokens, attention, 2 * head * predictions
+
+
 def update_flops(
     policy: PolicyConfig,
-    prompt: float,
-    response: float,
+    tokens: float,
+    predictions: float,
+    seen: float,
     *,
     reference: bool,
     remat: bool,
     lora: bool = False,
 ) -> tuple[float, float]:
-    """FLOPs of one sequence: those that count for MFU, and those that are done.
+    """FLOPs of an update: those that count for MFU, and those that are done.
 
-    6 per matmul parameter and token (the head: per response token), 4 where only adapters have a
-    gradient, and causal attention's 2 x 2 x T^2 / 2 per layer and query size, three times. Done
-    besides: the reference's forward pass, and the layers' once more under full rematerialisation.
+    Three times the forward pass; where only adapters have a gradient, twice its products with
+    weights. Done besides: the reference's forward pass, and the layers' once more under full
+    rematerialisation. Arguments as in ``forward_flops``.
     """
-    tokens = prompt + response
-    head = policy.hidden_size * policy.vocab_size
-    layers = policy.num_matmul_parameters - head
-    attention = 2 * tokens**2 * policy.num_layers * policy.query_size
-    forward_layers, forward_head = 2 * layers * tokens + attention, 2 * head * response
-    counted = (2 if lora else 3) * (forward_layers + forward_head) + (attention if lora else 0)
+    products, attention, head = forward_flops(policy, tokens, predictions, seen)
+    counted = (2 if lora else 3) * (products + head) + 3 * attention
     # The chunked head always computes its logits again.
-    done = counted + forward_head + (forward_layers if remat else 0)
-    return counted, done + (forward_layers + forward_head if reference else 0)
+    done = counted + head + (products + attention if remat else 0)
+    return counted, done + (products + attention + head if reference else 0)
 
 
 def samples_of_step(config: Any) -> int:
@@ -128,12 +145,20 @@ def update_bound(
     reference = config.grpo.kl_coefficient != 0
     remat = config.training.remat == "full"
     prompt, response = config.rollout.max_prompt_tokens, config.rollout.max_new_tokens
-    sequences = config.problems.per_step * max(config.rollout.solutions, config.rollout.tests)
+    samples = max(config.rollout.solutions, config.rollout.tests)
+    sequences = config.problems.per_step * samples
     lora = config.policy.lora.rank > 0
-    _, flops = update_flops(policy, prompt, response, reference=reference, remat=remat, lora=lora)
+    # A prompt is computed once for each problem, or once for each of its samples.
+    prompts = config.problems.per_step if config.training.share_prefixes else sequences
+    tokens = prompts * prompt + sequences * response
+    seen = prompts * prompt**2 / 2 + sequences * response * (prompt + response / 2)
+    _, flops = update_flops(
+        policy, tokens, sequences * response, seen, reference=reference, remat=remat, lora=lora
+    )
     shards = batch_shards(mesh)
     shapes = batch_shapes(config, shards)
-    passes = -(-sequences // shapes.rows(shapes.lengths[-1]))
+    longest = shapes.lengths[-1]
+    passes = math.ceil(tokens / (shapes.rows(longest) * longest))
     tensor, data = mesh.shape["tensor"], mesh.shape["data"]
     # Weights are read forward, backward and, where that is wanted, once more for each.
     readings = passes * (2 + remat + reference)
@@ -142,12 +167,12 @@ def update_bound(
     # Gradients leave in 16 bits and are cut along fsdp; replicas add theirs up.
     gradients = 0.0 if lora else collected * passes
     replicas = _summed(trained_bytes / 2, data) * passes
-    sums = 2 * policy.num_layers * (sequences / shards) * (prompt + response)
+    sums = 2 * policy.num_layers * tokens / shards
     sums *= policy.hidden_size * 2 * (2 + remat + reference)
     return Bound(
         "update",
         machine.accelerator,
-        flops=sequences * flops / machine.num_devices,
+        flops=flops / machine.num_devices,
         # AdamW reads weight, gradient and two moments and writes three of them; a sum of gradients
         # is read and written in every pass.
         bytes_moved=7 * trained_bytes + passes * 2 * trained_bytes + readings * weights,

@@ -2,19 +2,19 @@
 
 Ours and the peer's do the same: the same weights and tokens, the clipped policy gradient over
 response tokens, one AdamW step, as many tokens at a time. MFU counts 6 FLOPs per matmul parameter
-and token (the head's per response token) and causal attention, not what is computed twice, over
-the best rate of a large matrix product on this machine. Weights are random: speed does not depend
-on them.
+and token that is computed (the head's per prediction) and causal attention, not what is computed
+twice, over the best rate of a large matrix product on this machine. Weights are random: speed does
+not depend on them.
 
-Peak memory is the compilers' own figure for the whole micro-batch, beside that of the same update
-with all its logits in memory, which is compiled and not run.
+With recorded replies (``update_recorded``), each role's update is measured with prefixes shared and
+with a row for each sequence. Peak memory is the compilers' own figure for the whole micro-batch,
+beside that of the same update with all its logits in memory, which is compiled and not run.
 """
 
 import argparse
 import gc
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from zerocoder_jax.benchmarks import update_recorded
 from zerocoder_jax.benchmarks.bounds import update_flops
+from zerocoder_jax.benchmarks.matmul import matmul_peak
 from zerocoder_jax.benchmarks.plan import extra_bytes, policy_shape, tree_bytes
-from zerocoder_jax.benchmarks.recorded import recorded_lengths
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.policy import Policy, init_policy, save_policy, vocabulary_logits
@@ -44,7 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--update-lengths",
         choices=("equal", "recorded"),
         default="equal",
-        help="recorded: of a real policy's prompts and replies, in the config's buckets; no peer",
+        help="recorded: a real policy's prompts and replies, both roles, as many sequences of each",
+    )
+    group.add_argument(
+        "--update-micro-batches",
+        type=int,
+        default=0,
+        help="of recorded replies, time so many of each size and multiply; 0 times all",
     )
     group.add_argument("--update-rounds", type=int, default=2, help="of which the best counts")
     group.add_argument("--update-no-peer", action="store_true", help="leave PyTorch out")
@@ -53,8 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a table, and return the numbers."""
     config = _settings(config, arguments)
+    if arguments.update_lengths == "recorded":
+        result = update_recorded.run(config, arguments)
+        _print_table(result)
+        return result
     lora = config.policy.lora.rank > 0
-    with_peer = arguments.update_lengths == "equal" and not arguments.update_no_peer and not lora
+    with_peer = not arguments.update_no_peer and not lora
     shape = policy_shape(config.policy.source)
     sequences = _sequences(shape.vocab_size, arguments)
     tokens = sum(one.length for one in sequences)
@@ -71,16 +82,20 @@ def run(config: Any, arguments: argparse.Namespace) -> dict[str, Any]:
         peer = None
         if with_peer:
             peer = _pytorch_seconds(weights, sequences, config, arguments)
-    peak = _matmul_peak(jnp.dtype(config.policy.compute_dtype))
+    peak = matmul_peak(jnp.dtype(config.policy.compute_dtype))
     flops = sum(
         update_flops(
-            shape, len(one.prompt), len(one.response), reference=False, remat=False, lora=lora
+            shape,
+            one.length,
+            len(one.response),
+            one.length**2 / 2,
+            reference=False,
+            remat=False,
+            lora=lora,
         )[0]
         for one in sequences
     )
-    memory = materialised = None
-    if arguments.update_lengths == "equal":
-        memory, materialised = peak_bytes(config, shape), _materialised_bytes(config, shape)
+    memory, materialised = peak_bytes(config, shape), _materialised_bytes(config, shape)
     result = {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
@@ -107,13 +122,15 @@ def run(config: Any, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _settings(config: Any, arguments: argparse.Namespace) -> Any:
-    """The config without what the peer lacks; for equal lengths with one bucket of their length."""
+    """The config without what the peer lacks; for equal lengths with one bucket of their length,
+    and a row for each sequence, since random ones share nothing."""
     config = config.copy_and_resolve_references()
     if arguments.update_lengths == "equal":
         length = arguments.update_prompt_tokens + arguments.update_response_tokens
         config.rollout.max_prompt_tokens = arguments.update_prompt_tokens
         config.rollout.max_new_tokens = arguments.update_response_tokens
         config.training.length_buckets = (length,)
+        config.training.share_prefixes = False
         config.training.micro_batch_tokens = max(config.training.micro_batch_tokens, length)
     config.problems.per_step = arguments.update_sequences
     config.rollout.solutions = config.rollout.tests = 1
@@ -127,12 +144,7 @@ def _sequences(vocabulary: int, arguments: argparse.Namespace) -> list[TrainingS
     def tokens(count: int) -> np.ndarray:
         return random.integers(0, vocabulary, count, dtype=np.int32)
 
-    count = arguments.update_sequences
-    lengths = [(arguments.update_prompt_tokens, arguments.update_response_tokens)] * count
-    if arguments.update_lengths == "recorded":
-        recorded = recorded_lengths(prompts=-(-count // 8), samples=8)
-        prompts = recorded.prompts.repeat(8)[:count]
-        lengths = list(zip(prompts.tolist(), recorded.replies.ravel().tolist()))
+    prompt, response = arguments.update_prompt_tokens, arguments.update_response_tokens
     return [
         TrainingSequence(
             prompt=tokens(prompt),
@@ -140,7 +152,7 @@ def _sequences(vocabulary: int, arguments: argparse.Namespace) -> list[TrainingS
             advantage=float(random.normal()),
             rollout_log_probs=np.full(response, -12.0, np.float32),
         )
-        for prompt, response in lengths
+        for _ in range(arguments.update_sequences)
     ]
 
 
@@ -175,21 +187,6 @@ def _abstract(programs: UpdatePrograms) -> tuple[Any, ...]:
         batch,
         programs.abstract_totals(),
     )
-
-
-def _matmul_peak(dtype: Any) -> float:
-    """FLOPs per second of a large square product on one device."""
-    size = 2048 if jax.default_backend() == "cpu" else 8192
-    # Random numbers: with equal ones a GPU needs less power and runs faster than it ever will.
-    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
-    product: Callable[..., Any] = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
-    best = float("inf")
-    for _ in range(10):
-        began = time.perf_counter()
-        product(a, a).block_until_ready()
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
 
 
 # ---- memory --------------------------------------------------------------------------------------
