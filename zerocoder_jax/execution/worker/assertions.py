@@ -21,6 +21,10 @@ _SHAPING = frozenset(
     {"list", "tuple", "set", "frozenset", "dict", "sorted", "next", "iter", "vars"}
     | {"len", "sum", "min", "max", "any", "all", "str", "repr"}
 )
+# Packages that only tests import; in the candidate's process they are not to be found.
+_OF_TESTS = frozenset({"pytest", "unittest"})
+# Types whose values are one object each.
+_SINGLE = (type(None), bool, type(...))
 # What the judge means by these names, a test must not mean otherwise.
 _JUDGED_NAMES = {name.partition(".")[0] for name in (*FUNCTIONS, *CONSTANTS)}
 
@@ -32,10 +36,12 @@ class Step:
     Attributes:
       mode: ``"exec"`` or ``"eval"``; the value of an ``eval`` is reported.
       source: the statement or expression.
+      calls: it calls the entry point.
     """
 
     mode: str
     source: str
+    calls: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,31 @@ def split_test(tree: ast.Module, entry_point: str) -> SplitTest | None:
         elif isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign):
             if not splitter.prepares(statement):
                 return None
-            splitter.steps.append(Step("exec", ast.unparse(statement)))
+            calls = statement in splitter.callers
+            splitter.steps.append(Step("exec", ast.unparse(statement), calls))
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
             continue  # a stray string
         else:
             return None
-    if not judgements:
+    if not judgements or not splitter.has_reports:
         return None
-    return SplitTest(tuple(splitter.steps), tuple(judgements))
+    return SplitTest(_needed(splitter.steps), tuple(judgements))
+
+
+def _needed(steps: list[Step]) -> tuple[Step, ...]:
+    """Without assignments that no later step reads: they may say what is expected."""
+    needed: list[Step] = []
+    read: set[str] = set()
+    for step in reversed(steps):
+        tree = ast.parse(step.source)
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        bound = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
+        is_assignment = isinstance(tree.body[0], ast.Assign | ast.AnnAssign)
+        if is_assignment and not bound & read and not step.calls:
+            continue
+        read |= {name.id for name in names if isinstance(name.ctx, ast.Load)}
+        needed.append(step)
+    return tuple(reversed(needed))
 
 
 class _Splitter:
@@ -90,8 +113,13 @@ class _Splitter:
         self.name = entry_point.rpartition(".")[2]
         self.steps: list[Step] = []
         self._values = 0
-        self._callers: set[ast.AST] = set()  # expressions with a call of the entry point in them
+        self.callers: set[ast.AST] = set()  # expressions with a call of the entry point in them
         self._results: set[str] = set()  # variables that hold what the entry point returned
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether anything that the candidate computes is judged."""
+        return self._values > 0
 
     def prepares(self, statement: ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign) -> bool:
         """Whether the candidate may run a statement between the asserts.
@@ -99,15 +127,19 @@ class _Splitter:
         Not one that calls the entry point and does more with the value than shape it: a comparison
         in it would show the candidate what is expected, and believe its objects.
         """
+        if _has_function(statement):
+            return False
         if isinstance(statement, ast.Import | ast.ImportFrom):
             bound = {(a.asname or a.name).partition(".")[0] for a in statement.names}
+            if bound & _OF_TESTS or getattr(statement, "module", None) in _OF_TESTS:
+                return False
             plain_math = isinstance(statement, ast.Import) and statement.names[0].name == "math"
             bound -= {"math"} if plain_math and len(statement.names) == 1 else set()
         else:
             names = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
             bound = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
             value = statement.value
-            calls = value is not None and self._find_callers(value)
+            calls = value is not None and self._find_callers(statement)
             self._results -= bound
             if calls:
                 targets = statement.targets if isinstance(statement, ast.Assign) else []
@@ -129,12 +161,12 @@ class _Splitter:
         for child in ast.iter_child_nodes(node):
             found |= self._find_callers(child)
         if found:
-            self._callers.add(node)
+            self.callers.add(node)
         return found
 
     def outside(self, node: ast.expr) -> ast.expr:
         """``node`` with every value that the candidate computes taken out."""
-        if node not in self._callers:
+        if node not in self.callers:
             _check_operations(node)
             return node
         if self._belongs_inside(node):
@@ -153,6 +185,14 @@ class _Splitter:
             left = self.outside(node.left)
             first, *rest = node.comparators
             comparators = [self.outside(first), *map(self._constant, rest)]
+            # What is reported is a copy: whether two values are one object, and whether two
+            # objects of the solution are equal, is seen where they keep their identity.
+            if first in self.callers and node.left in self.callers:
+                raise NotJudgeable
+            by_identity = any(isinstance(operation, ast.Is | ast.IsNot) for operation in node.ops)
+            single = isinstance(first, ast.Constant) and type(first.value) in _SINGLE
+            if by_identity and not single:
+                raise NotJudgeable
             return ast.Compare(left, node.ops, comparators)
         if isinstance(node, ast.Call) and dotted(node.func) in FUNCTIONS:
             arguments = [self.outside(argument) for argument in node.args]
@@ -163,7 +203,7 @@ class _Splitter:
         raise NotJudgeable
 
     def _constant(self, node: ast.expr) -> ast.expr:
-        if node in self._callers:
+        if node in self.callers:
             raise NotJudgeable
         _check_operations(node)
         return node
@@ -194,9 +234,16 @@ class _Splitter:
         )
 
     def _report(self, node: ast.expr) -> ast.expr:
-        self.steps.append(Step("eval", ast.unparse(node)))
+        if _has_function(node):
+            raise NotJudgeable
+        self.steps.append(Step("eval", ast.unparse(node), calls=True))
         self._values += 1
         return Reported(self._values - 1)
+
+
+def _has_function(node: ast.AST) -> bool:
+    """Whether there is a function of the test, which is to stay in a process of the test's own."""
+    return any(isinstance(inner, ast.Lambda) for inner in ast.walk(node))
 
 
 def _is_place(node: ast.expr) -> bool:

@@ -1,225 +1,359 @@
-"""A free-form test and a solution in two processes that exchange plain data.
+"""A free-form test and a solution in two processes that ask each other.
 
-The test runs where the candidate never does: what it sees under the entry point's name is a
-stand-in that sends the arguments over, and what comes back are plain values. So a lying
-``__eq__``, a rebound builtin or a walk over frames on the candidate's side has nothing to lie to,
-to rebind or to find. What a call changes in its arguments is carried back, as if the two shared
-them.
+The test runs where the candidate never does: the names of the solution that it uses are stand-ins
+(``mirrors.py``), and what comes back from their calls is plain data, or a stand-in again. So a
+lying ``__eq__``, a rebound builtin or a walk over frames on the candidate's side has nothing to lie
+to, to rebind or to find; every comparison is made here. Objects have one identity in both processes
+(``objects.py``), and functions that the test passes are called back.
 """
 
 import builtins
-import errno
-import importlib
+import contextlib
+import copy
 import marshal
+import operator
 import os
 import struct
-from collections import Counter, OrderedDict, deque
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from fractions import Fraction
+import sys
+import threading
+import types
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import values
-from .run import CHANNEL, REPORT, kind_of_exception, new_module, resolve
+from . import free_form, mirrors, objects, values
+from .run import CHANNEL, REPORT, kind_of_exception, new_module
+
+__builtins__ = dict(vars(builtins))  # type: ignore[assignment]  # see values.py
 
 _LENGTH = struct.Struct("<I")
-_MAX_MESSAGE = 16 << 20
-
-
-class CannotBeSent(BaseException):
-    """An argument is no plain data (a function, an object): the test must run inline."""
+_MAX_MESSAGE = 64 << 20
 
 
 class SolutionGone(BaseException):
-    """The candidate's process ended while the test waited for it."""
+    """The other process ended, or said what makes no sense, while this one waited for it."""
+
+
+class Peer(mirrors.Asking):
+    """One side of a dialogue.
+
+    One message is under way at a time: whoever asks waits, and answers what it is asked meanwhile.
+
+    Attributes:
+      asked: how often the candidate was called.
+      refused: why the test cannot be judged, if it asked for what must not count.
+      swallowed: an assertion failed in a function of the test that the candidate had called.
+      expects_stop: ``StopIteration`` may come out of a call.
+      ended: how the candidate ended, if it did.
+    """
+
+    def __init__(self, is_test: bool) -> None:
+        self.compares_here = is_test
+        self._table = objects.Table(is_test)
+        self._lock = threading.RLock()
+        self._send, self._receive = _send, _receive
+        self._printed = 0
+        self._loop: Any = None
+        self._solution: dict[str, Any] = {}
+        self.asked = 0
+        self.refused = ""
+        self.swallowed = False
+        self.expects_stop = False
+        self.ended = ""
+        mirrors.take_part(self)
+
+    # ---- asking --------------------------------------------------------------------------------
+
+    def ask(self, what: str, *arguments: Any) -> Any:
+        """What the other side answers; raises what it raised."""
+        with self._lock:
+            if self.ended:
+                raise SolutionGone
+            self.asked += what in ("call", "operate", "await")
+            self._say([what, *arguments])
+            while True:
+                match self._hear():
+                    case ("value", value):
+                        return value
+                    case ("raised", BaseException() as error):
+                        raise self._arriving(error, what, arguments)
+                    case ("ended", str(kind)):
+                        self._gone(kind)
+                    case (str(request), *asked):
+                        self._answer(request, asked)
+                    case _:
+                        self._gone("error")
+
+    def wait_until_loaded(self) -> None:
+        if self._hear() != ("value", "ready"):
+            self._gone("error")
+
+    def _arriving(
+        self, error: BaseException, what: str, arguments: tuple[Any, ...]
+    ) -> BaseException:
+        """An exception of the candidate, as the test sees it.
+
+        One that ends an iteration does so only where an iterator was asked for the next item, or
+        where the test names it. Otherwise it would end an ``all(map(f, ...))`` of the test, which
+        would hold before anything is compared; as out of a generator (PEP 479) it comes as a
+        ``RuntimeError``.
+        """
+        if not self.compares_here:
+            return error
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            of_iterator = what in ("operate", "await") and arguments[0] in ("__next__", "__anext__")
+            if not of_iterator and not self.expects_stop:
+                return RuntimeError(f"the solution raised {type(error).__name__}")
+        if not isinstance(error, Exception | SystemExit | KeyboardInterrupt):
+            return RuntimeError(f"the solution raised {type(error).__name__}")
+        return error
+
+    def same(self, one: Any, other: Any) -> bool:
+        """Whether two objects of the candidate are equal: by their fields, compared here."""
+        if type(one) is not type(other) or not getattr(type(one), "_has_equality", False):
+            return False
+        alike = bool(self.ask("state", one) == self.ask("state", other))
+        if (self.ask("operate", "__eq__", one, other) is True) != alike:
+            self.refuse("objects of the solution are equal by their own word alone")
+        return alike
+
+    def hash_of(self, value: Any) -> int:
+        return self._table.hash_of(value)
+
+    def is_theirs(self, value: Any) -> bool:
+        return self._table.is_theirs(value)
+
+    def refuse(self, words: str) -> NoReturn:
+        self.refused = words
+        raise mirrors.Refused(words)
+
+    # ---- answering -----------------------------------------------------------------------------
+
+    def serve(self, solution: dict[str, Any]) -> NoReturn:
+        """The candidate's side: answers until the test is over."""
+        self._solution = solution
+        self._say(("value", "ready"))
+        while True:
+            match self._hear():
+                case (str(request), *asked):
+                    self._answer(request, asked)
+                case _:
+                    raise SolutionGone
+
+    def _answer(self, request: str, asked: list[Any]) -> None:
+        answer: tuple[str, Any]
+        try:
+            answer = ("value", self._carry_out(request, asked))
+        except SolutionGone:
+            raise
+        except BaseException as error:
+            self.swallowed |= isinstance(error, AssertionError)
+            answer = ("raised", error.with_traceback(None))
+        try:
+            self._say(answer)
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            self._say(("raised", TypeError(f"it cannot be handed over: {error}")))
+
+    def _carry_out(self, request: str, asked: list[Any]) -> Any:
+        if request == "names" and not self.compares_here:
+            return tuple(
+                (name, _by_name(self._solution[name])) for name in asked if name in self._solution
+            )
+        match request, asked:
+            case "operate" | "await", [str(name), target, *arguments]:
+                pass
+            case _, [target, *arguments]:
+                name = ""
+            case _:
+                raise SolutionGone
+        if not self._table.is_own(target):
+            target, name, arguments = self._of_other(target, name, arguments)
+        match request, arguments:
+            case "call", [list(positional), dict(named)]:
+                if self.compares_here and isinstance(target, type):
+                    self._check_class(target)
+                return target(*positional, **named)
+            case "get", [name] if mirrors.may_read(target, name):
+                return getattr(target, name)
+            case "set", [name, value] if mirrors.may_read(target, name):
+                return setattr(target, name, value)
+            case "delete", [name] if mirrors.may_read(target, name):
+                return delattr(target, name)
+            case "get" | "set" | "delete", [name, *_]:
+                raise AttributeError(f"{name} is not to be read from another process")
+            case "operate", _:
+                return _operate(name, target, arguments)
+            case "await", _ if not self.compares_here:
+                return self._wait_for(name, target, arguments)
+            case "state", []:
+                return _state(target)
+        raise SolutionGone
+
+    def _of_other(self, target: Any, name: str, arguments: list[Any]) -> tuple[Any, str, list[Any]]:
+        """Data of a class of its own, on the candidate's side, may be asked too."""
+        if self.compares_here or not self._table.number(target):
+            raise SolutionGone
+        return target, name, arguments
+
+    @staticmethod
+    def _check_class(target: type) -> None:
+        if target.__module__ != "__main__":
+            raise TypeError("only classes of the test can be called")
+
+    def _wait_for(self, name: str, target: Any, arguments: list[Any]) -> Any:
+        """Runs a coroutine of the candidate to its end, in a loop of this process."""
+        import asyncio
+
+        self._loop = self._loop or asyncio.Runner()
+
+        async def awaited() -> Any:
+            if name == "__await__":
+                return await target
+            return await getattr(type(target), name)(target, *arguments)
+
+        return self._loop.run(awaited())
+
+    # ---- messages ------------------------------------------------------------------------------
+
+    def _say(self, body: Any) -> None:
+        if not self.compares_here:
+            body = (*body, self._new_output())
+        try:
+            self._send(values.to_json(self._table.pack_message(tuple(body))))
+        except OSError:
+            self._gone("gone")
+
+    def _hear(self) -> Any:
+        try:
+            body = self._table.unpack_message(values.from_json(self._receive()))
+        except (OSError, EOFError, values.Malformed):
+            self._gone("gone")
+        if type(body) is not tuple or not body:
+            self._gone("error")
+        if self.compares_here:
+            *body, printed = body
+            if printed and type(printed) is str:
+                sys.stdout.write(printed)
+        return tuple(body)
+
+    def _gone(self, how: str) -> NoReturn:
+        self.ended = how
+        raise SolutionGone
+
+    def _new_output(self) -> str:
+        """What the candidate has printed since its last message: a test may capture it."""
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        size = os.fstat(1).st_size
+        if size <= self._printed:
+            return ""
+        printed = os.pread(1, size - self._printed, self._printed)
+        self._printed = size
+        return printed.decode("utf-8", "replace")
+
+
+def _by_name(value: Any) -> tuple[str, Any]:
+    """A value of the solution's namespace; modules are the same in the test's process."""
+    if isinstance(value, types.ModuleType):
+        return "module", value.__name__
+    return "value", value
+
+
+def _operate(name: str, target: Any, arguments: list[Any]) -> Any:
+    """A special method, looked up where the interpreter does: at the class."""
+    if name in mirrors.BINARY:
+        return mirrors.BINARY[name](target, *arguments)
+    if name in _FUNCTIONS:
+        return _FUNCTIONS[name](target, *arguments)
+    if name not in mirrors.SPECIALS:
+        raise SolutionGone
+    return getattr(type(target), name)(target, *arguments)
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "__eq__": operator.eq,
+    "__iter__": iter,
+    "__repr__": repr,
+    "__str__": str,
+    "__format__": format,
+    "__dir__": dir,
+    "__copy__": copy.copy,
+    "__deepcopy__": lambda value, _: copy.deepcopy(value),
+}
+
+
+def _state(target: Any) -> dict[str, Any]:
+    """The fields that an equality may look at."""
+    fields = getattr(type(target), "__dataclass_fields__", None)
+    if fields is not None:
+        return {name: getattr(target, name) for name, field in fields.items() if field.compare}
+    state = dict(getattr(target, "__dict__", {}))
+    for base in type(target).__mro__:
+        slots = vars(base).get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            name = f"_{base.__name__.lstrip('_')}{slot}" if slot.startswith("__") else slot
+            if hasattr(target, name) and slot != "__dict__":
+                state[name] = getattr(target, name)
+    if not state and type(target).__module__ != "solution":
+        raise TypeError(f"a {type(target).__name__} has no fields to compare")
+    return state
 
 
 def _read(count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = os.read(CHANNEL, count - len(data))
+    parts = []
+    while count:
+        part = os.read(CHANNEL, min(count, 1 << 20))
         if not part:
-            raise SolutionGone
-        data += part
-    return data
+            raise EOFError
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
-def _receive() -> Any:
+def _receive() -> bytes:
     (length,) = _LENGTH.unpack(_read(_LENGTH.size))
     if length > _MAX_MESSAGE:
-        raise SolutionGone
-    return values.loads(_read(length))
+        raise EOFError
+    return _read(length)
 
 
-def _send(message: Any) -> None:
-    body = values.dumps(message)
+def _send(body: bytes) -> None:
     data = memoryview(_LENGTH.pack(len(body)) + body)
     while data:
         data = data[os.write(CHANNEL, data) :]
 
 
-def answer_calls(entry_point: str, code: bytes) -> NoReturn:
-    """The candidate's side: loads the solution, then calls its entry point when asked to."""
-    leave, send, receive, dumps = os._exit, _send, _receive, values.dumps
-    load = marshal.loads
+def answer_calls(entry_point: str | None, code: bytes) -> NoReturn:
+    """The candidate's side: loads the solution, then answers what the test asks of it."""
+    leave, load = os._exit, marshal.loads
+    peer = Peer(is_test=False)
     try:
         namespace = new_module("solution")
         exec(load(code), namespace)
-        function = resolve(namespace, entry_point)
-        send("ready")
-        while True:
-            positional, named = receive()
-            before = dumps([positional, named])
-            try:
-                result = function(*positional, **named)
-                changed = dumps([positional, named]) != before
-                send(("value", result, (positional, named) if changed else None))
-            except SolutionGone:
-                break
-            except Exception as error:
-                send(("raised", type(error).__name__, kind_of_exception(error), _message(error)))
+        peer.serve(namespace)
+    except SolutionGone:
+        pass
     except BaseException as error:
         try:
-            send(("ended", kind_of_exception(error)))
+            peer._say(("ended", kind_of_exception(error)))
         except BaseException:
             leave(1)
     leave(0)
 
 
-class StandIn:
-    """What the test calls in the place of the entry point."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-        self.ended = ""
-
-    def wait_until_loaded(self) -> None:
-        if self._reply() != "ready":
-            raise SolutionGone
-
-    def __call__(self, *positional: Any, **named: Any) -> Any:
-        _refuse_objects(list(positional))
-        _refuse_objects(named)
-        try:
-            _send((list(positional), named))
-        except OSError:
-            self.ended = "gone"
-            raise SolutionGone from None
-        match self._reply():
-            case ("value", result, None):
-                return result
-            case ("value", result, state):
-                _carry_back(state, positional, named)
-                return result
-            case ("raised", name, kind, str(message)):
-                raise _exception(name, kind, message)
-        self.ended = "error"
-        raise SolutionGone
-
-    def _reply(self) -> Any:
-        try:
-            reply = _receive()
-        except (SolutionGone, OSError, values.Malformed):
-            self.ended = "gone"
-            raise SolutionGone from None
-        if type(reply) is tuple and len(reply) == 2 and reply[0] == "ended":
-            self.ended = str(reply[1])
-            raise SolutionGone
-        return reply
-
-
-_SCALARS = (
-    *(str, int, float, bool, type(None), complex, bytes, bytearray, Fraction, Decimal, range),
-    *(date, time, datetime, timedelta),
-)
-
-
-def _refuse_objects(value: Any) -> None:
-    """Only exact plain data can be sent over and still be what the test passed."""
-    kind = type(value)
-    if kind in (list, tuple, set, frozenset, deque):
-        for item in value:
-            _refuse_objects(item)
-    elif kind in (dict, OrderedDict, Counter):
-        for key, item in value.items():
-            _refuse_objects(key)
-            _refuse_objects(item)
-    elif kind is values.Opaque:
-        # It came from the solution: a reason to believe it less, not to let it judge itself.
-        raise TypeError("an object of the solution cannot be its argument")
-    elif kind not in _SCALARS:
-        raise CannotBeSent
-
-
-def _message(error: Exception) -> str:
-    """What an exception says; its arguments may be anything."""
-    try:
-        (argument,) = error.args if len(error.args) == 1 else (error,)
-        return str.__str__(str(argument))
-    except Exception:
-        return ""
-
-
-def _exception(name: object, kind: object, message: str) -> BaseException:
-    """The built-in exception of this name, so that a test can expect it.
-
-    Those that end an iteration do not come through, as they do not out of a generator (PEP 479):
-    an ``all(map(f, ...))`` of the test would be over, and hold, before anything is compared.
-    """
-    if kind == "forbidden":
-        return PermissionError(errno.EPERM, message)
-    found = getattr(builtins, name, None) if isinstance(name, str) else None
-    if isinstance(found, type) and issubclass(found, (StopIteration, StopAsyncIteration)):
-        return RuntimeError(f"the solution raised {found.__name__}")
-    if isinstance(found, type) and issubclass(found, Exception):
-        try:
-            return found(message)
-        except TypeError:  # one that takes other arguments
-            pass
-    return MemoryError() if kind == "memory" else RuntimeError(message)
-
-
-def _carry_back(state: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
-    """Gives the test's own lists, dicts and sets the content they have on the other side."""
-    try:
-        new_positional, new_named = state
-        pairs = [*zip(positional, new_positional), *((named[k], new_named[k]) for k in named)]
-    except (TypeError, ValueError, KeyError):
-        return
-    for mine, theirs in pairs:
-        if type(mine) is not type(theirs):
-            continue
-        if isinstance(mine, list):
-            mine[:] = theirs
-        elif isinstance(mine, deque):
-            mine.clear()
-            mine.extend(theirs)
-        elif isinstance(mine, dict | set):
-            mine.clear()
-            mine.update(theirs)
-
-
-def run_test(token: str, sources: list[str], entry_point: str, modules: list[str]) -> NoReturn:
+def run_test(token: str, sources: list[str], entry_point: str | None) -> NoReturn:
     """The test's side: its statements, then the token, if the candidate still answers."""
     mark = token.encode()
-    stand_in = StandIn(entry_point.rpartition(".")[2])
+    peer = Peer(is_test=True)
     try:
-        stand_in.wait_until_loaded()
-        namespace = new_module("test")
-        for name in modules:
-            namespace[name] = importlib.import_module(name)
-        owner, _, name = entry_point.rpartition(".")
-        if owner:
-            namespace[owner] = type(owner, (), {name: lambda self, *a, **k: stand_in(*a, **k)})
-        namespace[name] = stand_in
-        for source in sources:
-            exec(compile(source, "test", "exec", dont_inherit=True), namespace)
-        outcome = b"~gone" if stand_in.ended else b"."
-    except CannotBeSent:
-        outcome = b"?"
+        peer.wait_until_loaded()
+        test = free_form.FreeFormTest(sources, entry_point or "", peer)
+        test.run()
+        outcome = b"!" + test.failure.encode() if test.failure else b"."
     except SolutionGone:
-        outcome = b"~" + (stand_in.ended or "gone").encode()
+        outcome = b""
     except BaseException as error:
         outcome = b"!" + kind_of_exception(error).encode()
+    if peer.ended:
+        outcome = b"~" + peer.ended.encode()
     os.write(REPORT, mark + outcome + b"\n")
     os._exit(0)

@@ -107,20 +107,12 @@ class Judge:
         plans = [self._plan(test, entry_point) for test in job["tests"]]
         answers = _Answers(job["id"])
         left = self._run_shared(job, solution, plans, answers)
-        todo = [(index, plans[index]) for index in left]
-        while todo:
-            again, slow = [], False
-            runs = [self._prepared(plan, entry_point, job["seconds"][i]) for i, plan in todo]
-            for (index, plan), run, outcome in zip(todo, runs, self._in_sandbox(solution, runs)):
-                status = judge(plan, outcome, run.token, run.output_bytes)
-                if status is None:  # arguments that cannot be sent: that run does not count
-                    again.append((index, Plan("inline", sources=plan.sources)))
-                else:
-                    answers.add(index, status, outcome.seconds)
-                slow = slow or outcome.how == OUT_OF_TIME
-            # The rest goes back to the pool: a solution that ran out of time once is likely to do
-            # it again, and should not keep this worker from the others.
-            todo = [] if slow else again
+        runs = [self._prepared(plans[i], entry_point, job["seconds"][i]) for i in left]
+        # After a run out of time the rest goes back to the pool: a solution that ran out of time
+        # once is likely to do it again, and should not keep this worker from the others.
+        for index, run, outcome in zip(left, runs, self._in_sandbox(solution, runs)):
+            status = judge(plans[index], outcome, run.token, run.output_bytes)
+            answers.add(index, status, outcome.seconds)
         answers.end()
 
     def _run_shared(
@@ -186,9 +178,7 @@ class Judge:
             given = (token, tests or [plan.steps])
             output_bytes += plan.expected_bytes
         elif plan.kind == "dialogue":
-            given = (token, plan.sources, entry_point, plan.modules)
-        else:
-            given = (token, plan.sources)
+            given = (token, plan.sources, entry_point)
         return _Run(plan, given, seconds, output_bytes, token)
 
     def _in_sandbox(self, solution: bytes, runs: list[_Run]) -> Iterator[Outcome]:

@@ -4,27 +4,20 @@
   evaluates the calls and reports the values.
 - *stdio*: a whole program; its output is compared.
 - *dialogue*: a free-form test. It runs in a process of its own, and its calls of the entry point
-  are answered by the candidate's process.
-- *inline*: a free-form test that uses other names of the solution than its entry point, or passes
-  functions or objects to it. It runs in the candidate's process, and says at its end that it got
-  there. A solution that is made for it can forge this one; it can forge none of the others.
+  (and whatever else it uses of the solution) are answered by the candidate's process.
 """
 
 import ast
-import builtins
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import values
 from .assertions import MAX_TEST_CHARACTERS, SplitTest, split_test
-from .preloaded import PRELOADED
 from .statelessness import is_data
 
 # A character of a value's source takes at most so many bytes of a report: two escapes.
 _REPORT_BYTES = 12
-# Modules that a free-form test may name without importing them.
-_NAMEABLE = frozenset(name for name in PRELOADED if "." not in name)
 
 
 @dataclass
@@ -32,10 +25,9 @@ class Plan:
     """How a test is run, and what is known of it only here.
 
     Attributes:
-      kind: ``values``, ``stdio``, ``dialogue`` or ``inline`` (``compile``: no test at all).
+      kind: ``values``, ``stdio`` or ``dialogue`` (``compile``: no test at all).
       steps: what the candidate's process is told.
       sources: of a free-form test.
-      modules: the modules that a free-form test names.
       split: the judgements on the reported values.
       expected: of a call or stdio test.
       expected_bytes: about how long the expected values are when they are written.
@@ -46,7 +38,6 @@ class Plan:
     kind: str
     steps: list[list[Any]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
-    modules: list[str] = field(default_factory=list)
     split: SplitTest | None = None
     expected: Any = None
     expected_bytes: int = 0
@@ -64,12 +55,10 @@ def plan_test(test: dict[str, Any], entry_point: str | None) -> Plan:
         size = len(json.dumps(test["expected"])) * _REPORT_BYTES
         return Plan("values", steps, expected=expected, expected_bytes=size, shareable=True)
     sources = [source for source in (test["setup"], test["code"]) if source.strip()]
-    inline = Plan("inline", sources=sources)
     if entry_point is None or sum(map(len, sources)) > MAX_TEST_CHARACTERS:
-        return inline
+        return Plan("dialogue", sources=sources)
     try:
-        tree = ast.parse(test["code"])
-        split = split_test(tree, entry_point)
+        split = split_test(ast.parse(test["code"]), entry_point)
         if split is not None:
             steps = [[step.mode, step.source] for step in split.steps]
             if test["setup"].strip():
@@ -77,13 +66,9 @@ def plan_test(test: dict[str, Any], entry_point: str | None) -> Plan:
             shareable = all(mode == "eval" and _calls_with_data(call) for mode, call in steps)
             size = len(test["code"]) * _REPORT_BYTES
             return Plan("values", steps, split=split, expected_bytes=size, shareable=shareable)
-        whole = ast.parse("\n".join(sources))
-        unknown = _free_names(whole) - {entry_point.partition(".")[0]}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return inline
-    if unknown <= _NAMEABLE:
-        return Plan("dialogue", sources=sources, modules=sorted(unknown))
-    return inline
+        pass  # the process that runs it will find out
+    return Plan("dialogue", sources=sources)
 
 
 def _calls_with_data(source: str) -> bool:
@@ -103,26 +88,6 @@ def _calls_with_data(source: str) -> bool:
         and all(map(is_data, node.args))
         and all(keyword.arg is not None and is_data(keyword.value) for keyword in node.keywords)
     )
-
-
-def _free_names(tree: ast.Module) -> set[str]:
-    """Names that a test reads and nobody in it defines: they must come from the solution."""
-    read: set[str] = set()
-    defined: set[str] = set(dir(builtins))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else defined).add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.arg):
-            defined.add(node.arg)
-        elif isinstance(node, ast.alias):
-            defined.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            defined.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            defined.add(node.rest)
-    return read - defined
 
 
 def as_json(value: Any) -> Any:

@@ -2,8 +2,7 @@
 
 Nothing here decides a verdict that the code beside it could gain from: a run reports values (or
 prints), and the comparison is made elsewhere. The exceptions that are reported by name can only
-lower a verdict. The one exception is an *inline* test, which needs the solution's own objects; its
-success is a token written after the last statement.
+lower a verdict.
 
 Each function here ends the process, and keeps no reference to what it does not need: what a
 solution finds by walking frames or ``gc`` is its own code, the arguments of its calls, and tools
@@ -109,21 +108,6 @@ def report_values(
         except BaseException as error:
             write(REPORT, b"%s%d!%s\n" % (mark, number, kind_of_exception(error).encode()))
     write(REPORT, mark + b".\n")
-    leave(0)
-
-
-def run_inline(entry_point: str | None, code: bytes, token: str, sources: list[str]) -> NoReturn:
-    """A free-form test that needs more of the solution than calls of its entry point."""
-    leave, write, load = os._exit, os.write, marshal.loads
-    mark = token.encode()
-    try:
-        namespace = new_module("solution")
-        exec(load(code), namespace)
-        for source in sources:
-            exec(compile(source, "test", "exec", dont_inherit=True), namespace)
-        write(REPORT, mark + b".\n")
-    except BaseException as error:
-        write(REPORT, mark + b"!" + kind_of_exception(error).encode() + b"\n")
     leave(0)
 
 

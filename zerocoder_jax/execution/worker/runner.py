@@ -29,7 +29,6 @@ KINDS: dict[str, Callable[..., NoReturn]] = {
     "compile": run.compile_sources,
     "stdio": run.run_program,
     "values": run.report_values,
-    "inline": run.run_inline,
     "dialogue": dialogue.run_test,
 }
 _KIND_NAMES = tuple(KINDS)
@@ -118,7 +117,7 @@ class Runner:
         try:
             solution, given, output, report, *stdin = files
             arguments = marshal.loads(run.read_all(given))
-            if kind in ("stdio", "values", "inline"):
+            if kind in ("stdio", "values"):
                 arguments = (*marshal.loads(run.read_all(solution)), *arguments)
             if kind != "dialogue":  # what the test prints there the candidate must not read
                 os.dup2(output, 1)

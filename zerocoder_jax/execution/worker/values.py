@@ -38,7 +38,7 @@ _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.items()))
 _SINGLES = {"Ellipsis": Ellipsis, "NotImplemented": NotImplemented}
 # Types that a value may be: every class of the builtins.
 TYPES = {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type)}
-_NAMES_OF_TYPES = {kind: name for name, kind in TYPES.items()}
+TYPE_NAMES = {kind: name for name, kind in TYPES.items()}
 # Numbers, texts and times of NumPy, without objects and records.
 _DTYPE = re.compile(r"[<>|=][biufcSUmM][0-9]{1,9}(\[[0-9a-zA-Z]+\])?")
 
@@ -125,8 +125,8 @@ def _encode_rare(value: Any, kind: type) -> Any:
     for name, single in _SINGLES.items():
         if value is single:
             return {"single": name}
-    if kind is type and value in _NAMES_OF_TYPES:
-        return {"type": _NAMES_OF_TYPES[value]}
+    if kind is type and value in TYPE_NAMES:
+        return {"type": TYPE_NAMES[value]}
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is getattr(numpy, "ndarray", None):
         return encode_array(value)

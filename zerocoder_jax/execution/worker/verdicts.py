@@ -58,8 +58,8 @@ def _same_decimals(actual: str, expected: str) -> bool:
     return all(Decimal(a) == Decimal(e) for a, e in zip(actual_tokens, expected_tokens))
 
 
-def judge(plan: Plan, outcome: Outcome, token: str, output_bytes: int) -> int | None:
-    """The status of one test alone in its run; None where a dialogue must be repeated inline."""
+def judge(plan: Plan, outcome: Outcome, token: str, output_bytes: int) -> int:
+    """The status of one test alone in its run."""
     ended = ending(outcome, output_bytes)
     if plan.kind == "stdio":
         if ended is None and outcome.code == 0:
@@ -80,8 +80,6 @@ def judge(plan: Plan, outcome: Outcome, token: str, output_bytes: int) -> int | 
     said = lines[0]
     if said == b"." and outcome.code == 0:
         return PASSED
-    if said == b"?" and plan.kind == "dialogue":
-        return None
     return _OF_KIND.get(said[1:].decode("ascii", "replace"), ERROR)
 
 
