@@ -88,7 +88,7 @@ ASSERTS = {
     "assert all(f(x) > 0 for x in range(9))": P,
     "class T:\n    def test(self):\n        assert f(3) == 10\nT().test()": P,
     "raise ValueError": E,
-    # with other objects of the solution: in its own process
+    # with other objects of the solution; a test that calls nothing tests nothing
     "assert f(helper) == 5": P,
     "assert helper == 2": E,
     "assert f(Odd()) == 10": P,
