@@ -23,12 +23,16 @@ def get_config() -> ConfigDict:
     # "mbpp:PATH", "humaneval:PATH", "apps:PATH", "livecodebench:PATH", "codeforces:PATH",
     # "code_contests:PATH", "jsonl:PATH", "toy:train".
     config.problems.source = ""
-    # The split of data sets that have one: "train", "test", "validation", "prompt", "all".
+    # The split of data sets that have one: "train", "test", "validation", "evaluation", a window of
+    # months such as "2024-10..2025-02", "all"; docs/problems.md names each data set's.
     config.problems.split = "train"
     # Use only the first so many problems; 0 uses all.
     config.problems.limit = 0
     # Count malformed records and go on, instead of stopping at the first.
     config.problems.skip_malformed = False
+    # Leave out problems whose prompts are longer than rollout.max_prompt_tokens and count them,
+    # instead of refusing to start.
+    config.problems.skip_overlong = False
     # Problems drawn per training step.
     config.problems.per_step = 32
 
@@ -83,7 +87,8 @@ def get_config() -> ConfigDict:
     # Keep only so many most probable tokens; 0 keeps all.
     config.rollout.top_k = 0
     config.rollout.max_new_tokens = 2048
-    # Longer prompts are refused at the start of the run, with the problem's id.
+    # Longer prompts are refused at the start of the run, with the problem's id, or left out:
+    # problems.skip_overlong.
     config.rollout.max_prompt_tokens = 2048
     # Rows decoded together on one device at most; more samples than that take turns.
     config.rollout.rows = 256

@@ -17,7 +17,6 @@ from zerocoder_jax.errors import UserError
 
 # Fields that take one of a few words.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "problems.split": ("train", "test", "validation", "prompt", "all"),
     "prompt.style": ("one_shot", "zero_shot", "begun_reply"),
     "policy.compute_dtype": ("bfloat16", "float32"),
     "policy.reference_dtype": ("bfloat16", "float32"),

@@ -26,6 +26,10 @@ ECHO = {
 }
 
 
+def without(field):
+    return {name: value for name, value in DOUBLE.items() if name != field}
+
+
 @pytest.fixture
 def read(tmp_path):
     def read_lines(*lines, **arguments):
@@ -71,8 +75,14 @@ def test_a_limit_takes_the_first(read):
         ({"prompt": "p"}, "field 'task_id' is missing"),
         ({"task_id": 3, "prompt": "p"}, "field 'task_id' must be a text, found int"),
         ({"task_id": "t", "prompt": "  "}, "must not be empty"),
-        (DOUBLE | {"entrypoint": "double"}, "unknown field 'entrypoint'; did you mean"),
-        (DOUBLE | {"tests": []}, "unknown field 'tests'; did you mean 'reference_tests'?"),
+        (
+            without("entry_point") | {"entrypoint": "double"},
+            "unknown field 'entrypoint'; did you mean",
+        ),
+        (
+            without("reference_tests") | {"tests": []},
+            "unknown field 'tests'; did you mean 'reference_tests'?",
+        ),
         (DOUBLE | {"kind": "program"}, "'kind' must be"),
         (DOUBLE | {"kind": "stdio"}, "functions need an 'entry_point'"),
         (DOUBLE | {"entry_point": "not a name"}, "'entry_point' must be a name"),
@@ -83,6 +93,11 @@ def test_a_limit_takes_the_first(read):
         (DOUBLE | {"reference_tests": [{"stdin": "1", "stdout": "2"}]}, "a test of a function is"),
         (ECHO | {"reference_tests": ["assert True"]}, "a test of a whole program is"),
         (DOUBLE | {"reference_tests": ["assert double(1) = 2"]}, "a test is no Python"),
+        (DOUBLE | {"reference_tests": ["double(1) == 2"]}, "a test without an assert passes every"),
+        (DOUBLE | {"reference_tests": ["assert 1 + 1 == 2"]}, "a test never calls double"),
+        (DOUBLE | {"reference_solution": "def triple(n): ..."}, "does not define double"),
+        (DOUBLE | {"reference_solution": "def double(n) ..."}, "'reference_solution' is no Python"),
+        (ECHO | {"reference_solution": "print(input("}, "'reference_solution' is no Python"),
         (DOUBLE, "task_id 'double' stands already in"),
     ],
 )
@@ -94,10 +109,26 @@ def test_a_malformed_record_names_file_line_and_what_is_wrong(read, line, what):
     assert what in message
 
 
+@pytest.mark.parametrize(
+    "extra",
+    ["url", "tests", "entrypoint", "prompt_tokens", "starter_code_cpp", "id", "solution_of"],
+)
+def test_fields_of_other_tools_do_no_harm(read, extra):
+    assert read(DOUBLE | {extra: "x"}, split="all")[0].task_id == "double"
+
+
+def test_whole_numbers_may_have_any_length(read):
+    digits = "7" * 5000
+    test = '{"arguments": [' + digits + '], "expected": -' + digits + "}"
+    line = json.dumps(DOUBLE | {"reference_tests": ["TEST"]}).replace('"TEST"', test)
+    (problem,) = read(line)
+    assert problem.reference_tests[0].arguments[0] % 10**9 == 777777777
+
+
 def test_of_two_misspelt_fields_the_first_is_named(read):
-    for first, second in (("promt", "dificulty"), ("dificulty", "promt")):
+    for first, second in (("startercode", "dificulty"), ("dificulty", "startercode")):
         with pytest.raises(UserError, match=f"unknown field '{first}'"):
-            read({"mine": 1} | DOUBLE | {first: "", second: ""})
+            read({"mine": 1} | without("starter_code") | {first: "", second: ""})
 
 
 def test_malformed_records_can_be_skipped_and_are_counted(read):

@@ -1,22 +1,35 @@
 """Records of data files, each with the place it came from, read without converting anything.
 
-JSON lines, one JSON list, either of them compressed with gzip, and parquet (extra: ``parquet``).
+JSON lines, one JSON list, either of them compressed (gzip, zstd, zip) or in UTF-16, and parquet
+(extra: ``parquet``).
 """
 
-import gzip
+import codecs
+import io
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from zerocoder_jax.errors import UserError
+from zerocoder_jax.problems.data_streams import DAMAGED, SUFFIXES, data_streams
 
-SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
+__all__ = ["SUFFIXES", "MalformedRecord", "Record", "read_records"]
+
 _REQUIRED: Any = object()
 _TYPE_NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
+
+
+# A file in UTF-32 begins as one in UTF-16 does.
+_WIDE = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class MalformedRecord(UserError):
@@ -59,7 +72,7 @@ class Record:
         ``parse_int`` makes something else than an int of the digits of whole numbers.
         """
         try:
-            return json.loads(text, parse_int=parse_int)
+            return json.loads(text, parse_int=parse_int or _int_of_any_length)
         except (ValueError, RecursionError) as error:
             raise self.malformed(f"{name} is not valid JSON ({error})") from None
 
@@ -113,25 +126,79 @@ def read_records(files: Iterable[Path]) -> Iterator[Record]:
             yield from _json_records(file)
 
 
+def _int_of_any_length(digits: str) -> int:
+    """``int`` alone refuses more than 4300 digits."""
+    try:
+        return int(digits)
+    except ValueError:
+        return int(Decimal(digits))
+
+
 def _json_records(file: Path) -> Iterator[Record]:
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            if file.name.removesuffix(".gz").endswith(".json"):
-                whole = Record(str(file), file.name, stream.read())
-                values = whole.decode(whole.raw, "the file")  # type: ignore[arg-type]
-                for index, value in enumerate(values if isinstance(values, list) else [values]):
-                    yield Record(
-                        f"{file}, record {index + 1}", file.name, _object(file, index, value)
-                    )
-            else:
-                for number, line in enumerate(stream, start=1):
-                    if line.strip():
-                        yield Record(f"{file}, line {number}", file.name, line)
-    except (OSError, EOFError, zlib.error) as error:
+        for place, name, stream in data_streams(file):
+            yield from _records_of(place, name, stream)
+    except DAMAGED as error:
         raise UserError(f"{file}: cannot be read ({error})") from None
 
 
-def _object(file: Path, index: int, value: Any) -> Mapping[str, Any] | bytes:
+def _records_of(place: str, name: str, stream: BinaryIO) -> Iterator[Record]:
+    """The records of one stream: a JSON list or object, or JSON lines, whatever it is named."""
+    lines = enumerate(_lines(stream), start=1)
+    number, first = next(((n, line) for n, line in lines if line.strip()), (0, b""))
+    if _is_object(first) or not (_opens_list(first) or name.endswith(".json")):
+        if number:
+            yield Record(f"{place}, line {number}", name, first)
+        for number, line in lines:
+            if line.strip():
+                yield Record(f"{place}, line {number}", name, line)
+        return
+    whole = Record(place, name, first + b"".join(line for _, line in lines))
+    values = whole.decode(whole.raw, "the file")  # type: ignore[arg-type]
+    for index, value in enumerate(values if isinstance(values, list) else [values], start=1):
+        yield Record(f"{place}, record {index}", name, _object(value))
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The stream's lines in UTF-8; what is in UTF-16 or UTF-32 is converted."""
+    first = stream.read(4)
+    rest = io.BufferedReader(_Rejoined(first.removeprefix(codecs.BOM_UTF8), stream))
+    for mark, encoding in _WIDE.items():
+        if first.startswith(mark):
+            return (line.encode() for line in io.TextIOWrapper(rest, encoding=encoding))
+    return iter(rest)
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream of which the first bytes have been read already."""
+
+    def __init__(self, first: bytes, stream: BinaryIO) -> None:
+        self._first = first
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        taken = self._first[: len(buffer)] or self._stream.read(len(buffer))
+        self._first = self._first[len(taken) :] if self._first else b""
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+def _is_object(line: bytes) -> bool:
+    """Whether a line is a JSON object by itself."""
+    try:
+        return isinstance(json.loads(line, parse_int=len), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _opens_list(line: bytes) -> bool:
+    return line.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+
+
+def _object(value: Any) -> Mapping[str, Any] | bytes:
     # A value that is no object goes on as JSON text, to be refused where records are decoded.
     return value if isinstance(value, dict) else json.dumps(value).encode()
 

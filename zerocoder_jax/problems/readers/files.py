@@ -6,7 +6,16 @@ from pathlib import Path
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.problems.records import SUFFIXES
 
-_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)")
+# Identifier, folder, revision.
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)(?:@([\w./-]+))?")
+# What tools write beside the data, in the formats of data.
+_FOREIGN = frozenset(
+    f"{name}.json"
+    for name in (
+        *("config", "dataset_dict", "dataset_info", "dataset_infos", "index", "metadata"),
+        *("package", "package-lock", "state", "stats", "summary"),
+    )
+)
 
 
 def data_files(path: str, split: str = "all", splits: tuple[str, ...] = ()) -> list[Path]:
@@ -14,8 +23,10 @@ def data_files(path: str, split: str = "all", splits: tuple[str, ...] = ()) -> l
 
     A directory is searched through all its folders. Where ``split`` is not ``"all"`` and files
     carry its name (``train.jsonl``, ``data/train-00000-of-00001.parquet``), only those are taken;
-    where none does, those that carry none of the names ``splits``. A path that does not exist and
-    looks like ``owner/name`` or ``owner/name/folder`` is downloaded from the hub and cached.
+    where none does, those that carry none of the names ``splits``. Hidden files and those that
+    tools write beside data (``dataset_infos.json``) are passed over, and ``.json`` files where
+    there are JSON lines or parquet. A path that does not exist and looks like ``owner/name`` or
+    ``owner/name/folder``, perhaps with ``@revision``, is downloaded from the hub and cached.
 
     Raises:
       UserError: nothing there, no data files, files of other splits only, or no connection to the
@@ -26,10 +37,10 @@ def data_files(path: str, split: str = "all", splits: tuple[str, ...] = ()) -> l
         hub_id = _HUB_ID.fullmatch(path)
         if hub_id is None:
             raise UserError(f"{path}: no such file or directory")
-        place = _download(hub_id[1], hub_id[2].strip("/"))
+        place = _download(hub_id[1], hub_id[2].strip("/"), hub_id[3])
     if place.is_file():
         return [place]
-    files = sorted(file for file in place.rglob("*") if file.name.endswith(SUFFIXES))
+    files = _data_files_below(place)
     if not files:
         raise UserError(f"{path}: a directory without {', '.join(SUFFIXES)} files")
     if split == "all":
@@ -41,7 +52,20 @@ def data_files(path: str, split: str = "all", splits: tuple[str, ...] = ()) -> l
     return of_split or unnamed
 
 
-def _download(hub_id: str, folder: str) -> Path:
+def _data_files_below(place: Path) -> list[Path]:
+    files = sorted(
+        file
+        for file in place.rglob("*")
+        if file.name.endswith(SUFFIXES)
+        and file.is_file()
+        and file.name not in _FOREIGN
+        and not any(part.startswith(".") for part in file.relative_to(place).parts)
+    )
+    tables = [file for file in files if ".jsonl" in file.name or file.suffix == ".parquet"]
+    return tables or files
+
+
+def _download(hub_id: str, folder: str, revision: str | None) -> Path:
     hint = f"{hub_id}: no such file or directory, and not to be had from the Hugging Face hub"
     try:
         from huggingface_hub import snapshot_download
@@ -50,7 +74,9 @@ def _download(hub_id: str, folder: str) -> Path:
         raise UserError(f"{hint}: huggingface_hub is not installed") from None
     patterns = [f"{folder}/*{suffix}" if folder else f"*{suffix}" for suffix in SUFFIXES]
     try:
-        copy = snapshot_download(hub_id, repo_type="dataset", allow_patterns=patterns)
+        copy = snapshot_download(
+            hub_id, repo_type="dataset", revision=revision, allow_patterns=patterns
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{hint} ({reason})") from None

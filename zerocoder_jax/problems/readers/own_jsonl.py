@@ -15,16 +15,18 @@
 A test is a text (Python statements with an assert, run after the solution) or an object:
 `{"code": ..., "setup": ...}`; `{"arguments": [...], "expected": ...}` calls the entry point;
 `{"stdin": ..., "stdout": ...}` for whole programs. Training without labels needs neither
-`reference_solution` nor `reference_tests`. Other fields are kept out of the way, unless they look
-like a misspelt one of these. One line:
+`reference_solution` nor `reference_tests`; what is given is checked when it is read. Other fields
+are kept out of the way, unless they look like a misspelt one of these. One line:
 
     {"task_id": "double", "prompt": "Return twice the number.", "entry_point": "double",
      "starter_code": "def double(number):", "reference_tests": ["assert double(4) == 8"]}
 """
 
+import ast
 import difflib
 from typing import Any
 
+from zerocoder_jax.problems.coder_replies import defines
 from zerocoder_jax.problems.entry_points import parse_quietly
 from zerocoder_jax.problems.problem import AssertTest, CallTest, Problem, StdioTest, Test
 from zerocoder_jax.problems.records import Record
@@ -69,9 +71,9 @@ def to_problem(record: Record) -> Problem:
         entry_point=entry_point,
         kind="function" if entry_point else "stdio",
         starter_code=record.text("starter_code", ""),
-        reference_solution=record.text("reference_solution", "") or None,
+        reference_solution=_reference(record, entry_point),
         reference_tests=tuple(
-            _test(record, test, kind) for test in record.items("reference_tests", [])
+            _test(record, test, entry_point) for test in record.items("reference_tests", [])
         ),
         difficulty=record.text("difficulty", ""),
         source="jsonl",
@@ -80,18 +82,47 @@ def to_problem(record: Record) -> Problem:
 
 def _refuse_misspelt_fields(record: Record) -> None:
     """Foreign fields are fine; one that was meant to be ours must not be lost in silence."""
+    absent = [field for field in FIELDS if field not in record.fields]
     for name in [name for name in record.fields if name not in FIELDS]:
-        short = [field for field in FIELDS if field.removeprefix("reference_") == name]
-        near = short or difflib.get_close_matches(name, FIELDS, 1, 0.8)
+        if any(name.startswith(f"{field}_") for field in FIELDS):
+            continue  # `prompt_tokens` says something about the prompt
+        short = [field for field in absent if field.removeprefix("reference_") == name]
+        near = short or difflib.get_close_matches(name, absent, 1, 0.8)
         if near:
             raise record.malformed(f"unknown field '{name}'; did you mean '{near[0]}'?")
 
 
-def _python(record: Record, code: str) -> str:
-    """The code of a test: one that is no Python would call every solution wrong."""
-    if parse_quietly(code) is None:
-        raise record.malformed(f"a test is no Python: {code[:60]}")
+def _reference(record: Record, entry_point: str | None) -> str | None:
+    """The reference solution; one that cannot be right is refused."""
+    code = record.text("reference_solution", "")
+    if not code:
+        return None
+    tree = parse_quietly(code)
+    if tree is None:
+        raise record.malformed(f"'reference_solution' is no Python: {code[:60]}")
+    if entry_point and not defines(tree, entry_point):
+        raise record.malformed(f"'reference_solution' does not define {entry_point}")
     return code
+
+
+def _assert_test(record: Record, code: str, setup: str, entry_point: str) -> AssertTest:
+    """A test that can fail: one without an assert would pass every solution."""
+    tree = parse_quietly(code)
+    if tree is None or parse_quietly(setup) is None:
+        raise record.malformed(f"a test is no Python: {code[:60]}")
+    nodes = list(ast.walk(tree))
+    fails = any(
+        isinstance(node, ast.Assert | ast.Raise)
+        or (isinstance(node, ast.Attribute) and node.attr.startswith("assert"))
+        for node in nodes
+    )
+    if not fails:
+        raise record.malformed(f"a test without an assert passes every solution: {code[:60]}")
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    if not names & {*entry_point.split("."), "candidate"} and not setup:
+        raise record.malformed(f"a test never calls {entry_point}: {code[:60]}")
+    return AssertTest(code, setup)
 
 
 def _is_entry_point(name: str) -> bool:
@@ -99,15 +130,15 @@ def _is_entry_point(name: str) -> bool:
     return len(parts) <= 2 and all(part.isidentifier() for part in parts)
 
 
-def _test(record: Record, test: Any, kind: str) -> Test:
+def _test(record: Record, test: Any, entry_point: str | None) -> Test:
     match test:
-        case str() as code if kind == "function":
-            return AssertTest(_python(record, code))
-        case {"code": str(code)} if kind == "function" and isinstance(test.get("setup", ""), str):
-            return AssertTest(_python(record, code), _python(record, test.get("setup", "")))
-        case {"arguments": list(arguments), "expected": expected} if kind == "function":
+        case str() as code if entry_point:
+            return _assert_test(record, code, "", entry_point)
+        case {"code": str(code)} if entry_point and isinstance(test.get("setup", ""), str):
+            return _assert_test(record, code, test.get("setup", ""), entry_point)
+        case {"arguments": list(arguments), "expected": expected} if entry_point:
             return CallTest(tuple(arguments), expected)
-        case {"stdin": str(stdin), "stdout": str(stdout)} if kind == "stdio":
+        case {"stdin": str(stdin), "stdout": str(stdout)} if not entry_point:
             return StdioTest(stdin, stdout)
     raise record.malformed(
         "a test of a function is a text, {code, setup} or {arguments, expected}; a test of a"

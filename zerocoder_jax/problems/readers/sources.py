@@ -1,6 +1,7 @@
 """``read_problems``: from ``"format:PATH"`` to problems, whatever the format and the files."""
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from zerocoder_jax.problems.readers.files import data_files
 from zerocoder_jax.problems.readers.formats import FORMATS, HUB, Format
 from zerocoder_jax.problems.records import MalformedRecord, Record, read_records
 
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _log = logging.getLogger(__name__)
 
 
@@ -29,14 +31,16 @@ def parse_source(source: str, split: str | None = None) -> tuple[str, str, str |
     """A source as (format, path, split).
 
     ``format:PATH``; ``format:PATH@SPLIT`` overrides ``split``; without ``:PATH`` the path is the
-    place on the hub where the data set is published.
+    place on the hub where the data set is published. The path of a hub id keeps its revision:
+    ``format:owner/name@REVISION@SPLIT``, or ``format:owner/name@COMMIT``.
 
     Raises:
       UserError: no such format, or no path where there is no published place.
     """
     name, _, path = source.partition(":")
     if "@" in path and not Path(path).expanduser().exists():
-        path, _, split = path.rpartition("@")
+        if "/" not in path or not _COMMIT.fullmatch(path.rpartition("@")[2]):
+            path, _, split = path.rpartition("@")
     elif "@" in name:
         name, _, split = name.partition("@")
     path = path or HUB.get(name, "")
