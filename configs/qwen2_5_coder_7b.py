@@ -24,4 +24,6 @@ def get_config(experiments: str = "dynamic_b4") -> ConfigDict:
     config.problems.source = "apps:codeparrot/apps"
     # On each of four A100 the cache of 64 rows fits beside the state of the update.
     config.rollout.rows = 64
+    # A checkpoint writes 91 GB (launch/plan.py).
+    config.checkpoint.every = 10
     return apply_experiments(config, experiments)

@@ -46,6 +46,7 @@ def main() -> None:
         "fits": plan.fits,
         "bytes": {phase.name: phase.total for phase in plan.phases},
         "budget": plan.budget,
+        "checkpoint_bytes": plan.checkpoint_bytes,
         "flops": {bound.name: bound.flops for bound in plan.bounds},
         "bytes_moved": {bound.name: bound.bytes_moved for bound in plan.bounds},
         "collective_bytes": {bound.name: bound.collective_bytes for bound in plan.bounds},

@@ -11,7 +11,10 @@
 #         git clone YOUR_FORK zerocoder_jax && cd zerocoder_jax && make venv &&
 #         .venv/bin/pip install --editable ".[tpu]"'
 #
-# The same command continues a run that was stopped. What fits is said beforehand by
+# Every host starts its process again after a lost host, a full disk or a crash, and the run
+# continues from its last checkpoint; not after a mistake (exit code 2) or Ctrl-C: docs/operations.md
+# has the codes. After preemption of the slice, the same command continues the run. What fits is said
+# beforehand by
 #
 #     python launch/plan.py --config=configs/qwen2_5_coder_7b.py --topology=v5p:2x2x1
 #
@@ -26,5 +29,14 @@ printf -v words ' %q' --workdir="$workdir" --config.distributed.mode=auto "$@"
 # Every host runs the same command and finds the others through the slice's metadata. Isolating
 # model-written programs needs user namespaces, which TPU hosts allow outside of containers.
 exec gcloud compute tpus tpu-vm ssh "$slice" --zone="$zone" --worker=all --command="
-    cd zerocoder_jax && .venv/bin/python launch/train.py \
-        --config=configs/qwen2_5_coder_7b.py:dynamic_b4$words"
+    cd zerocoder_jax || exit
+    set -- --config=configs/qwen2_5_coder_7b.py:dynamic_b4$words
+    for restart in {0..20}; do
+        code=0
+        .venv/bin/python launch/train.py \"\$@\" || code=\$?
+        case \$code in 0 | 2 | 129 | 130) break ;; esac
+        # A run is rolled back once, not each time that it is started again.
+        for word; do shift; [[ \$word == --step=* ]] || set -- \"\$@\" \"\$word\"; done
+        sleep 10
+    done
+    exit \$code"

@@ -242,7 +242,7 @@ def test_each_signal_saves_what_is_finished_and_names_itself(
     assert f"stopped by {name}: {done} steps are finished and saved" in output
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(done)]
     last = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[-1])
-    assert (last["event"], last["step"], last["signal"]) == ("stop", done, number)
+    assert (last["event"], last["step"], last["exit_code"]) == ("stop", done, 128 + number)
 
 
 def test_the_same_command_started_twice_is_refused_and_the_first_one_loses_nothing(

@@ -52,11 +52,18 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The answer for one config and machine."""
+    """The answer for one config and machine.
+
+    Attributes:
+        checkpoint_bytes: what one save writes, of all devices together.
+        saved_every: steps between two saves.
+    """
 
     machine: Machine
     phases: list[Phase]
     bounds: list[Bound]
+    checkpoint_bytes: int
+    saved_every: int
 
     @property
     def budget(self) -> int:
@@ -98,12 +105,14 @@ def make_plan(
         UserError: the config is wrong for the mesh, or a compiler is not installed.
     """
     mesh = make_mesh(config.mesh, compile_only_devices(machine))
-    trained = UpdatePrograms(policy, config, mesh).abstract_state().params
+    state = UpdatePrograms(policy, config, mesh).abstract_state()
     bounds = [
         rollout_bound(config, policy, machine, mesh),
-        update_bound(config, policy, machine, mesh, tree_bytes(trained)),
+        update_bound(config, policy, machine, mesh, tree_bytes(state.params)),
     ]
-    return Plan(machine, plan_phases(config, policy, mesh, names, usable(machine)), bounds)
+    phases = plan_phases(config, policy, mesh, names, usable(machine))
+    saved = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return Plan(machine, phases, bounds, saved, config.checkpoint.every)
 
 
 def plan_phases(
@@ -292,6 +301,12 @@ def report(plan: Plan) -> str:
         lines.append(f"{phase.name:<30}{more:>10}{phase.total / GiB:8.1f} GiB  {verdict}")
         lines += [f"  {name:<38}{size / GiB:8.1f}" for name, size in phase.holds.items()]
         lines += [f"  {phase.refusal}"] if phase.refusal else []
+    every = plan.saved_every
+    lines += [
+        "",
+        f"a checkpoint writes {plan.checkpoint_bytes / 1e9:.1f} GB; saved every {every} steps, "
+        f"that is {plan.checkpoint_bytes / every / 1e9:.1f} GB a step",
+    ]
     lines += ["", f"{'one step, of each device':<26}{'rollout':>10}{'update':>10}"]
     for title, values in {
         "TFLOP": [bound.flops / 1e12 for bound in plan.bounds],

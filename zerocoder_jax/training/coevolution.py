@@ -162,13 +162,13 @@ class CoEvolution:
             try:
                 self._run(stack)
             except StopRequested as stop:
-                self._log.event("stop", step=self._saved, signal=self._stop.number)
-                raise self._stop.interruption(self._saved) from stop
+                interruption = self._stop.interruption(self._saved)
+                self._log.stopped(self._saved, interruption)
+                raise interruption from stop
             except BaseException as error:
-                text = " ".join(f"{type(error).__name__}: {error}".split())
-                self._log.event("stop", step=self._saved, reason=text[:500])
+                self._log.stopped(self._saved, error)
                 raise
-        self._log.event("stop", step=self._saved, reason="finished")
+        self._log.stopped(self._saved, None)
 
     def _run(self, stack: contextlib.ExitStack) -> None:
         config = self._config

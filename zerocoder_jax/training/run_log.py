@@ -39,6 +39,12 @@ class RunLog:
         name = "resume" if first else "start"
         self.event(name, step=first, steps=steps, **versions(), **fields)
 
+    def stopped(self, step: int, error: BaseException | None) -> None:
+        """The process ends, with ``step`` steps saved; ``exit_code`` is what it will end with."""
+        code = getattr(error, "exit_code", 1) if error else 0
+        reason = " ".join(f"{type(error).__name__}: {error}".split()) if error else "finished"
+        self.event("stop", step=step, exit_code=code, reason=reason[:500])
+
     def beat(self, phase: str) -> None:
         """The run has come to ``phase`` of ``self.step``."""
         if self._heartbeat is None:
