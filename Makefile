@@ -41,9 +41,10 @@ compiled: $(VENV)-plan/.installed  ## programs for A100, H100 and TPU, compiled 
 	$(VENV)-plan/bin/python -m pytest $(IN_PROCESSES) -m "compiled and not endurance" \
 		$(call files_with,compiled)
 
-endurance: venv $(VENV)-plan/.installed  ## what takes many minutes: twenty kills, large reports, plans of TPUs, long replies
+endurance: venv $(VENV)-plan/.installed  ## what takes many minutes: faults, twenty kills, large reports, plans of TPUs, long replies
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	$(BIN)/python -m pytest -q -m "endurance and not compiled"
+	$(BIN)/python tests/faults.py
 	$(VENV)-plan/bin/python -m pytest -q -m "endurance and compiled" $(call files_with,compiled)
 
 $(VENV)-plan/.installed: requirements.txt requirements-plan.txt setup.cfg

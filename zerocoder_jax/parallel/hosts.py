@@ -37,10 +37,12 @@ _LEFT = "left"
 
 @dataclasses.dataclass
 class _Hosts:
-    """How long they wait for one another, and their names by process; set by ``start_hosts``."""
+    """How long they wait for one another, their names by process, and which process this is; set
+    by ``start_hosts``. JAX cannot be asked for it any more at the interpreter's end."""
 
     timeout: float = 900.0
     names: list[str] = dataclasses.field(default_factory=list)
+    process: int = 0
 
     def name(self, process: int) -> str:
         known = process < len(self.names)
@@ -110,7 +112,7 @@ def start_hosts(distributed: Any) -> None:
             "command on every host and check that they reach the coordinator"
         ) from error
     _client().key_value_set(f"zerocoder/host/{jax.process_index()}", socket.gethostname())
-    _hosts.names = []
+    _hosts.names, _hosts.process = [], jax.process_index()
     for process in range(jax.process_count()):
         _hosts.names.append(_wait_for(process, f"zerocoder/host/{process}"))
     named = ", ".join(f"{process} on {name}" for process, name in enumerate(_hosts.names))
@@ -187,7 +189,7 @@ def lost_host_named() -> Iterator[None]:
     instead of the error, as soon as that is certain."""
     try:
         yield
-    except jax.errors.JaxRuntimeError:
+    except (jax.errors.JaxRuntimeError, ValueError):  # Gloo's are ValueErrors
         if jax.process_count() > 1:
             # The thread that watches the others ends this process if one is gone.
             time.sleep(_SILENT_FOR + 3 * _ALIVE_EVERY)
@@ -196,14 +198,14 @@ def lost_host_named() -> Iterator[None]:
 
 def _watch_the_others() -> None:
     """End this process, with one line, when another one has given no sign of life for a while."""
-    others = [process for process in range(jax.process_count()) if process != jax.process_index()]
+    others = [process for process in range(len(_hosts.names)) if process != _hosts.process]
     last_sign = {process: ("", time.monotonic()) for process in others}
     for beat in itertools.count():
         time.sleep(_ALIVE_EVERY)
         try:
             _say_alive(str(beat))
             signs = {process: _last_sign(process) for process in others}
-        except jax.errors.JaxRuntimeError:
+        except (jax.errors.JaxRuntimeError, UserError):
             return  # process 0 is gone, or this process is at its end
         for process, sign in signs.items():
             before, since = last_sign[process]
@@ -226,7 +228,7 @@ def _say_that_it_leaves() -> None:
 
 
 def _say_alive(sign: str) -> None:
-    _client().key_value_set(f"zerocoder/alive/{jax.process_index()}", sign, allow_overwrite=True)
+    _client().key_value_set(f"zerocoder/alive/{_hosts.process}", sign, allow_overwrite=True)
 
 
 def _last_sign(process: int) -> str:

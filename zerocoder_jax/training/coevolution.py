@@ -311,6 +311,7 @@ class CoEvolution:
     def _compile(self, progress: Progress) -> float:
         """Compile what any step of this run can need; the seconds of the slowest host."""
         progress.phase("compilation")
+        self._log.beat("compilation")
         config = self._config
         drawn = own_share(range(config.problems.per_step))
         steps = self._sampler.demand(
