@@ -10,10 +10,12 @@ EXAMPLES = """examples:
   python launch/export.py --policy=RUN --output=exported
   python launch/export.py --policy=RUN --step=100 --dtype=bfloat16 --output=exported
   python launch/export.py --policy=RUN --adapter --output=adapter
+  python launch/export.py --policy=RUN --adapter --base=exported --output=adapter
   python launch/export.py --policy=gguf:FILE --output=exported
 
 The directory holds what transformers loads: config.json, generation_config.json, the tokenizer and
-safetensors. A run that trained adapters is exported with them merged into the weights, of which
+safetensors, and README.md, a model card with the run's settings, data and figures. A run that
+trained adapters is exported with them merged into the weights, of which
 16 bits keep only a part; --adapter writes the adapters alone, in PEFT's layout. The output
 directory must not exist yet."""
 
@@ -41,6 +43,12 @@ def main() -> None:
     parser.add_argument(
         "--adapter", action="store_true", help="of a run with adapters: these alone, float32"
     )
+    parser.add_argument(
+        "--base",
+        metavar="ID|DIRECTORY",
+        default="",
+        help="with --adapter: the model they belong to, where the run began with a GGUF file",
+    )
     arguments = parser.parse_args()
     source = require(arguments.policy, "--policy")
     output = Path(require(arguments.output, "--output"))
@@ -50,24 +58,41 @@ def main() -> None:
     # JAX starts here, not before: mistakes above are answered at once.
     from ml_collections import ConfigDict
 
-    from zerocoder_jax.evaluation.evaluated_policy import load_evaluated_policy
+    from zerocoder_jax.evaluation.evaluated_policy import is_run, load_evaluated_policy
     from zerocoder_jax.parallel import make_mesh
     from zerocoder_jax.policy import save_policy
+    from zerocoder_jax.policy.loading import base_model
+    from zerocoder_jax.report.model_card import model_card
+
+    run = is_run(source)
+    base, revision = base_model(read_config_json(Path(source)).policy.source if run else source)
+    if arguments.base:
+        base, revision = arguments.base, None
+    if arguments.adapter and run and not base:
+        raise UserError(
+            f"{source} began with a GGUF file, which adapters cannot name as their base: export it "
+            "(--policy=gguf:FILE --output=DIRECTORY) and give --base=DIRECTORY, or a hub id"
+        )
 
     # All devices of this machine share the weights.
     mesh = make_mesh(ConfigDict({"data": 1, "fsdp": -1, "tensor": 1}))
     if arguments.adapter:
-        step = export_adapter(Path(source), output, mesh, arguments.step)
+        step = export_adapter(Path(source), output, mesh, arguments.step, base, revision)
     else:
         whole = load_evaluated_policy(source, mesh, step=arguments.step, merged=True)
         save_policy(whole.policy, output, dtype=arguments.dtype)
         step = whole.step
+    dtype = "float32" if arguments.adapter else arguments.dtype
+    card = model_card(source, base=base, dtype=dtype, step=step, adapter=arguments.adapter)
+    (output / "README.md").write_text(card, encoding="utf-8")
     size = sum(file.stat().st_size for file in output.iterdir())
     trained = "" if step is None else f" after {step} steps"
     print(f"{output}: {source}{trained}, {size / 1e6:.1f} MB")
 
 
-def export_adapter(run: Path, output: Path, mesh: Any, step: int | str | None) -> int:
+def export_adapter(
+    run: Path, output: Path, mesh: Any, step: int | str | None, base: str, revision: str | None
+) -> int:
     """Write the adapters of a run's checkpoint; returns the steps it has behind it."""
     from zerocoder_jax.evaluation.evaluated_policy import load_adapters
     from zerocoder_jax.policy import lora_settings, save_lora
@@ -77,8 +102,7 @@ def export_adapter(run: Path, output: Path, mesh: Any, step: int | str | None) -
     if settings is None:
         raise UserError(f"{run} trained all weights (config.policy.lora.rank is 0): no --adapter")
     adapters, done = load_adapters(run, config, mesh, step)
-    kind, _, location = config.policy.source.partition(":")
-    save_lora(adapters, settings, output, base_model=location if kind == "hf" else "")
+    save_lora(adapters, settings, output, base_model=base, revision=revision)
     return done
 
 

@@ -17,6 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from configs import base
 from zerocoder_jax.command_line import write_config_json
+from zerocoder_jax.errors import UserError
 from zerocoder_jax.evaluation.evaluated_policy import load_evaluated_policy
 from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.policy import (
@@ -61,7 +62,7 @@ def shifted(tree: Any) -> Any:
 def run(tmp_path: Path) -> Callable[[int], tuple[Path, Any]]:
     """A run directory with one checkpoint, of adapters of a rank or (0) of all weights."""
 
-    def make(rank: int) -> tuple[Path, Any]:
+    def make(rank: int, spoil: Callable[[Any], Any] = lambda leaf: leaf) -> tuple[Path, Any]:
         save_policy(initial_policy(), tmp_path / "initial")
         config = base.get_config()
         config.policy.source = f"hf:{tmp_path / 'initial'}"
@@ -71,7 +72,9 @@ def run(tmp_path: Path) -> Callable[[int], tuple[Path, Any]]:
         policy = load_policy(config.policy.source, mesh=mesh)
         update = PolicyUpdate(policy, config, mesh)
         state = update.init(policy.params)
-        state = type(state)(shifted(state.params), state.optimizer_state, state.step)
+        state = type(state)(
+            jax.tree.map(spoil, shifted(state.params)), state.optimizer_state, state.step
+        )
         with Checkpoints(tmp_path / "run" / "checkpoints", config) as checkpoints:
             checkpoints.save(3, state, {"step": 3})
         return tmp_path / "run", jax.device_get(state.params)
@@ -96,6 +99,8 @@ def test_a_runs_weights_are_exported_bit_for_bit(
     done = export(repository, f"--policy={directory}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "after 3 steps" in done.stdout
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Weights in float32 after 3 of 150 steps" in card and '"learning_rate"' in card
     exported = load_policy(f"hf:{tmp_path / 'out'}")
     assert jax.tree.all(jax.tree.map(np.array_equal, exported.params, trained))
     assert exported.tokenizer is not None and exported.tokenizer.encode("cab") == [2, 0, 1]
@@ -121,6 +126,7 @@ def test_a_runs_adapters_are_exported_merged_and_alone(
     assert jax.tree.all(jax.tree.map(np.array_equal, lora, trained))
     fields = json.loads((tmp_path / "out1" / "adapter_config.json").read_text())
     assert fields["base_model_name_or_path"] == str(tmp_path / "initial")
+    assert "library_name: peft" in (tmp_path / "out1" / "README.md").read_text()
     # The adapters were trained beside weights in config.policy.reference_dtype.
     frozen = load_policy(f"hf:{tmp_path / 'initial'}", dtype="bfloat16").params
     frozen = jax.tree.map(lambda leaf: leaf.astype("float32"), frozen)
@@ -177,6 +183,23 @@ def test_the_best_checkpoint_is_asked_for_by_name(
         arguments = (f"--policy={directory}", f"--step={step}", f"--output={tmp_path / 'out'}")
         done = export(repository, *arguments)
         assert done.returncode == 2 and refusal in done.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_weights_that_are_not_finite_are_refused_by_tensor(
+    rank: int, run: Callable[..., tuple[Path, Any]], repository: Path, tmp_path: Path
+) -> None:
+    """Of a checkpoint that an earlier version wrote; a run does not save such a state."""
+    directory, _ = run(rank, spoil=lambda leaf: leaf.at[(-1,) * leaf.ndim].set(float("nan")))
+    for extra in (["--adapter"], []) if rank else ([],):
+        done = export(repository, f"--policy={directory}", f"--output={tmp_path / 'out'}", *extra)
+        assert done.returncode == 2 and not (tmp_path / "out").exists()
+        assert "after 3 steps, tensor " in done.stderr and "not finite" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    with pytest.raises(
+        UserError, match=r"after 3 steps, tensor \S+ has values that are not finite"
+    ):
+        load_evaluated_policy(str(directory), make_mesh(base.get_config().mesh))
 
 
 def test_what_is_not_there_is_refused_in_one_line(repository: Path, tmp_path: Path) -> None:

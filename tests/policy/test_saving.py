@@ -1,9 +1,11 @@
 """What is written is what is read, and what is malformed is refused by name."""
 
+import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.policy import Policy, load_policy, save_policy
+from zerocoder_jax.policy.loading import base_model
+from zerocoder_jax.policy.weight_names import checkpoint_tensors
 
 TinyPolicy = Callable[[str], Policy]
 
@@ -144,6 +148,117 @@ def test_a_truncated_file_names_the_tensor_it_ends_in(saved: Path) -> None:
     assert "truncated or not a safetensors file" in refusal(saved)
     file.write_bytes(b"")
     assert "truncated or not a safetensors file" in refusal(saved)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused_by_tensor(
+    value: float, tiny_policy: TinyPolicy, tmp_path: Path
+) -> None:
+    save_policy(tiny_policy("qwen2_tied"), tmp_path / "model")
+    for name in ("model.layers.1.mlp.up_proj.weight", "model.norm.weight"):
+        tensors = load_file(tmp_path / "model" / "model.safetensors")
+        before = tensors[name].copy()
+        tensors[name].reshape(-1)[-1] = value
+        save_file(tensors, tmp_path / "model" / "model.safetensors")
+        said = refusal(tmp_path / "model")
+        assert f"tensor {name} has values that are not finite in float32" in said
+        tensors[name][...] = before
+        save_file(tensors, tmp_path / "model" / "model.safetensors")
+    load_policy(f"hf:{tmp_path / 'model'}")
+
+
+def test_values_beyond_the_precision_that_is_asked_for_are_refused(
+    tiny_policy: TinyPolicy, tmp_path: Path
+) -> None:
+    policy = tiny_policy("qwen2_tied")
+    scale = policy.params["final_norm"]["scale"].at[3].set(1e6)
+    policy = policy.with_params(policy.params | {"final_norm": {"scale": scale}})
+    with pytest.raises(UserError, match=r"tensor model\.norm\.weight .* not finite in float16"):
+        save_policy(policy, tmp_path / "half", dtype="float16")
+    assert not list(tmp_path.iterdir())
+    save_policy(policy, tmp_path / "whole")
+    with pytest.raises(UserError, match=r"tensor model\.norm\.weight .* not finite in float16"):
+        load_policy(f"hf:{tmp_path / 'whole'}", dtype="float16")
+    load_policy(f"hf:{tmp_path / 'whole'}", dtype="bfloat16")
+
+
+SAMPLING = {
+    "do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1,
+    "eos_token_id": 49, "transformers_version": "4.37.0", "a_field_of_tomorrow": [1],
+}  # fmt: skip
+
+
+def test_a_generation_config_is_exported_with_all_its_fields(saved: Path, tmp_path: Path) -> None:
+    (saved / "generation_config.json").write_text(json.dumps(SAMPLING))
+    policy = load_policy(f"hf:{saved}")
+    assert policy.generation_config == SAMPLING
+    save_policy(policy, tmp_path / "again")
+    written = json.loads((tmp_path / "again" / "generation_config.json").read_text())
+    # The tokenizer knows a further token that ends replies.
+    assert written == SAMPLING | {"eos_token_id": [49, 47], "pad_token_id": 47}
+
+
+def test_an_export_names_what_others_read(saved: Path, tiny_policy: TinyPolicy) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    tokens = json.loads((saved / "tokenizer_config.json").read_text())
+    generation = json.loads((saved / "generation_config.json").read_text())
+    assert config["eos_token_id"] == 49 and generation["eos_token_id"] == [49, 47]
+    assert tokens["eos_token"] == "<|im_end|>"
+    assert tokens["model_max_length"] == tiny_policy("qwen2_untied").config.context == 1024
+    version = importlib.metadata.version("transformers")
+    assert config["transformers_version"] == generation["transformers_version"] == version
+
+
+@pytest.mark.parametrize("name", ["qwen2_untied", "qwen2_yarn", "qwen3", "llama"])
+def test_an_export_has_what_llama_cpps_converter_asks_for(
+    name: str, tiny_policy: TinyPolicy, tmp_path: Path
+) -> None:
+    """Files and fields that convert_hf_to_gguf.py reads, and its vocabulary as the ``gguf`` package
+    reads it."""
+    policy, directory = tiny_policy(name), tmp_path / "model"
+    save_policy(policy, directory, max_shard_bytes=8_000)
+    config = json.loads((directory / "config.json").read_text())
+    # By its name it takes the converter of a family; of the sizes it asks by these.
+    assert config["architectures"] in (
+        ["Qwen2ForCausalLM"], ["Qwen3ForCausalLM"], ["LlamaForCausalLM"]
+    )  # fmt: skip
+    for field in (
+        "num_hidden_layers", "max_position_embeddings", "hidden_size", "intermediate_size",
+        "num_attention_heads", "num_key_value_heads", "rms_norm_eps", "vocab_size", "head_dim",
+    ):  # fmt: skip
+        assert isinstance(config[field], float if field == "rms_norm_eps" else int), field
+    for rope in (config["rope_parameters"], config["rope_scaling"] or {"rope_type": "default"}):
+        assert isinstance(rope["rope_type"], str)
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
+    if name == "qwen2_yarn":
+        assert config["rope_scaling"].keys() >= {"factor", "original_max_position_embeddings"}
+    # Parts are found by name and must hold exactly what the index lists, under names it maps.
+    parts = sorted(file.name for file in directory.glob("model*.safetensors"))
+    index = json.loads((directory / "model.safetensors.index.json").read_text())["weight_map"]
+    assert sorted(set(index.values())) == parts
+    assert {n: p for p in parts for n in load_file(directory / p)} == index
+    kind = gguf.MODEL_ARCH[config["model_type"].upper()]
+    names = gguf.get_tensor_name_map(kind, config["num_hidden_layers"])
+    wanted = {t.name: t.gguf_name for t in checkpoint_tensors(policy.config)}
+    found = {name: names.get_name(name, try_suffixes=(".weight", ".bias")) for name in index}
+    assert found == wanted
+    # Its tokens: the file of the tokenizer, every id below vocab_size, special ones by name.
+    vocabulary = gguf.SpecialVocab(directory, load_merges=True, n_vocab=config["vocab_size"])
+    tokens = json.loads((directory / "tokenizer.json").read_text())
+    assert tokens["model"]["type"] == "BPE" and tokens["model"]["merges"] == vocabulary.merges
+    assert vocabulary.special_token_ids == {"eos": 49, "pad": 47}
+    assert policy.tokenizer is not None and vocabulary.chat_template == policy.tokenizer.template
+
+
+def test_the_base_of_adapters_is_what_others_load(saved: Path, tmp_path: Path) -> None:
+    assert base_model("hf:Qwen/Qwen3-4B") == ("Qwen/Qwen3-4B", None)
+    assert base_model("hf:Qwen/Qwen3-4B@main") == ("Qwen/Qwen3-4B", "main")
+    assert base_model(f"hf:{saved}") == (str(saved), None)
+    cached = tmp_path / "models--Qwen--Qwen3-4B" / "snapshots" / "1cfa9a7"
+    cached.mkdir(parents=True)
+    assert base_model(f"hf:{cached}") == ("Qwen/Qwen3-4B", "1cfa9a7")
+    assert base_model("gguf:model.gguf") == ("", None)
+    assert load_policy(f"hf:{base_model('toy')[0]}").tokenizer is not None
 
 
 def test_a_missing_shard_is_named(tiny_policy: TinyPolicy, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from zerocoder_jax.policy import (
     lora_settings,
     merge_lora,
 )
+from zerocoder_jax.policy.loading import refuse_non_finite
 from zerocoder_jax.training.checkpoints import Checkpoints
 
 
@@ -119,4 +120,5 @@ def restore_params(
     if restored is None:
         raise UserError(f"{run}/checkpoints: there is no whole checkpoint yet")
     params, meta = restored
+    refuse_non_finite(params, f"{directory}: after {meta['step']} steps")
     return params, int(meta["step"])

@@ -143,6 +143,11 @@ class ResultsFile:
         self.close()
 
 
+def read_results(path: Path) -> list[ProblemResult]:
+    """The results of a file, whatever they were measured with; half-written lines are left out."""
+    return [_from_json(line) for line in _whole_lines(path) if "task_id" in line]
+
+
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []

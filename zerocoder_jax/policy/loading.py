@@ -7,6 +7,7 @@ beside the shards of its own devices: of a tensor that is cut in pieces, one pie
 
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +40,7 @@ class Checkpoint(Protocol):
 
     def config(self) -> PolicyConfig: ...
     def tokenizer(self) -> ChatTokenizer: ...
+    def generation_config(self) -> dict[str, Any]: ...
     def shapes(self) -> dict[str, tuple[int, ...]]: ...
     def file_of(self, name: str) -> str: ...
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray: ...
@@ -54,7 +56,7 @@ def load_policy(
     """The policy that ``source`` names, its weights in ``dtype`` on the devices.
 
     Args:
-        source: "hf:HUB_ID_OR_DIRECTORY", "gguf:FILE" or "toy".
+        source: "hf:HUB_ID_OR_DIRECTORY", "hf:HUB_ID@REVISION", "gguf:FILE" or "toy".
         dtype: of every parameter, whatever the file holds.
         mesh: shards the parameters by ``rules``; without one they live on the first device.
         rules: logical axis -> mesh axis; default: ``parallel.LOGICAL_RULES``.
@@ -62,7 +64,7 @@ def load_policy(
     Raises:
         UserError: an unknown source, a missing, truncated or malformed file, an unsupported
             architecture, a tensor missing, unexpected or of the wrong shape, a tokenizer larger
-            than the model's vocabulary.
+            than the model's vocabulary, a tensor with values that are not finite in ``dtype``.
     """
     checkpoint = open_checkpoint(source)
     policy = _without_weights(checkpoint)
@@ -89,6 +91,7 @@ def _without_weights(checkpoint: Checkpoint) -> Policy:
         tokenizer=tokenizer,
         stop_token_ids=tokenizer.stop_token_ids,
         pad_token_id=tokenizer.pad_token_id,
+        generation_config=checkpoint.generation_config(),
     )
 
 
@@ -106,6 +109,29 @@ def open_checkpoint(source: str) -> Checkpoint:
     if kind == "gguf":
         return GgufCheckpoint(path)
     return SafetensorsCheckpoint(path if path.exists() else _download(location))
+
+
+# A repository's files in the cache of huggingface_hub.
+_HUB_CACHE = re.compile(r".*/models--([^/]+)--([^/]+)/snapshots/([^/]+)/?")
+
+
+def base_model(source: str) -> tuple[str, str | None]:
+    """What others load as the model that ``source`` names: its id on the hub and the revision, or
+    its directory here; an empty name for a GGUF file, which neither PEFT nor transformers' adapters
+    take as a base."""
+    kind, _, location = source.partition(":")
+    if source == "toy":
+        return str(_TOY_WEIGHTS), None
+    if kind != "hf":
+        return "", None
+    path = Path(os.path.expanduser(location))
+    if not path.exists():
+        name, _, revision = location.partition("@")
+        return name, revision or None
+    cached = _HUB_CACHE.fullmatch(str(path.absolute()))
+    if cached:
+        return f"{cached[1]}/{cached[2]}", cached[3]
+    return str(path.resolve()), None
 
 
 def check_tensors(checkpoint: Checkpoint, config: PolicyConfig) -> None:
@@ -152,6 +178,21 @@ def read_params(
     return jax.tree_util.tree_map_with_path(read, tree, placement)
 
 
+def refuse_non_finite(params: Params, origin: str) -> None:
+    """Refuse weights or adapters of a checkpoint that hold values which are not finite, by name.
+
+    Raises:
+        UserError: names ``origin`` and the first such tensor of the tree.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not _all_finite(leaf.sharding, leaf.dtype)(leaf).addressable_data(0):
+            name = ".".join(key.key for key in path)
+            raise UserError(
+                f"{origin}, tensor {name} has values that are not finite; choose an earlier "
+                "checkpoint with --step"
+            )
+
+
 # ---- private ------------------------------------------------------------------------------------
 
 
@@ -164,15 +205,30 @@ def _read_parameter(
     """One parameter: the single tensor it is, or the stack of its layers' tensors."""
     stacked, transposed = tensors[0].layer is not None, tensors[0].transposed
     layout = _tensor_sharding(sharding, len(leaf.shape), stacked, transposed)
-    pieces = (_read_tensor(checkpoint, tensor, layout) for tensor in tensors)
     convert, write = _placement(sharding, jnp.dtype(leaf.dtype), transposed)
     if not stacked:
-        return convert(next(pieces))
+        return convert(_read_finite(checkpoint, tensors[0], layout, leaf.dtype))
     parameter = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
-    for layer, piece in enumerate(pieces):
+    for layer, tensor in enumerate(tensors):
+        piece = _read_finite(checkpoint, tensor, layout, leaf.dtype)
         # Wait: dispatch runs ahead, and every piece in flight is one more tensor in memory.
         parameter = write(parameter, piece, layer).block_until_ready()
+        del piece  # Before the next one is read.
     return parameter
+
+
+def _read_finite(
+    checkpoint: Checkpoint, tensor: CheckpointTensor, sharding: Sharding, dtype: DTypeLike
+) -> jax.Array:
+    """One tensor on the devices, as it is stored; refused where a value is not finite."""
+    values = _read_tensor(checkpoint, tensor, sharding)
+    if not _all_finite(sharding, jnp.dtype(dtype))(values).addressable_data(0):
+        raise UserError(
+            f"{checkpoint.file_of(tensor.name)}: tensor {tensor.name} has values that are not "
+            f"finite in {jnp.dtype(dtype)}; download the file again, or take an earlier checkpoint "
+            "of the run that wrote it"
+        )
+    return values
 
 
 def _read_tensor(checkpoint: Checkpoint, tensor: CheckpointTensor, sharding: Sharding) -> jax.Array:
@@ -214,6 +270,17 @@ def _placement(sharding: Sharding, dtype: jnp.dtype, transposed: bool) -> tuple[
     )
 
 
+@functools.cache
+def _all_finite(sharding: Sharding, dtype: jnp.dtype) -> Any:
+    """Jitted: whether all values of a tensor are finite as ``dtype``; known on every device."""
+    everywhere = sharding
+    if isinstance(sharding, NamedSharding):
+        everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    return jax.jit(
+        lambda values: jnp.all(jnp.isfinite(values.astype(dtype))), out_shardings=everywhere
+    )
+
+
 def _tensor_sharding(sharding: Sharding, rank: int, stacked: bool, transposed: bool) -> Sharding:
     """A checkpoint tensor's sharding, from that of the parameter it becomes part of."""
     if not isinstance(sharding, NamedSharding):
@@ -240,11 +307,17 @@ def _repeats_embedding(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]
 
 
 def _download(hub_id: str) -> Path:
-    """The local directory of a repository on the Hugging Face hub, fetched where it is not yet."""
+    """The local directory of a repository on the Hugging Face hub, ID or ID@REVISION, fetched where
+    it is not yet."""
     import huggingface_hub
 
+    name, _, revision = hub_id.partition("@")
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision or None, allow_patterns=_HUB_FILES
+            )
+        )
     except Exception as error:  # a dozen kinds, from a malformed id to a broken connection
         raise UserError(
             f"config.policy.source hf:{hub_id} is neither a directory here nor could it be fetched "

@@ -138,18 +138,25 @@ def merge_lora(params: Params, lora: Params, scale: float) -> Params:
 
 
 def save_lora(
-    lora: Params, settings: LoraSettings, directory: str | Path, *, base_model: str = ""
+    lora: Params,
+    settings: LoraSettings,
+    directory: str | Path,
+    *,
+    base_model: str = "",
+    revision: str | None = None,
 ) -> None:
-    """Write the adapters as ``peft`` reads them; ``base_model`` names what they belong to.
+    """Write the adapters as ``peft`` reads them; ``base_model``, a hub id or a directory, and
+    ``revision`` name what they belong to.
 
     Raises:
-        UserError: the directory cannot be written.
+        UserError: the directory cannot be written, an adapter has values that are not finite.
     """
     directory = Path(directory)
     fields = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model,
+        "revision": revision,
         "r": settings.rank,
         "lora_alpha": settings.alpha,
         "lora_dropout": 0.0,
@@ -162,6 +169,10 @@ def save_lora(
     for target, matrix, layer, name in _peft_tensors(settings, _num_layers(lora)):
         values = lora["layers"][_BLOCK_OF[target]][target][matrix][layer]
         arrays[name] = np.ascontiguousarray(np.asarray(values).T)
+        if not np.isfinite(arrays[name]).all():
+            raise UserError(
+                f"tensor {name} has values that are not finite; choose an earlier checkpoint"
+            )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         save_file(arrays, directory / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -195,6 +206,8 @@ def load_lora(directory: str | Path, config: PolicyConfig) -> tuple[Params, Lora
         values = tensors.pop(name, None)
         if values is None:
             raise UserError(f"{file}: tensor {name} is missing")
+        if not np.isfinite(values).all():
+            raise UserError(f"{file}: tensor {name} has values that are not finite")
         if values.T.shape != place.shape:
             raise UserError(
                 f"{file}: tensor {name} has shape {values.shape}, but the policy asks for "

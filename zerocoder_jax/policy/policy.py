@@ -1,6 +1,8 @@
 """A policy: a decoder's shape, its weights, and the tokenizer that goes with them."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,8 @@ class Policy:
     # Any of these ends a reply.
     stop_token_ids: tuple[int, ...] = ()
     pad_token_id: int = 0
+    # The fields of its source's generation_config.json: sampling defaults for those who run it.
+    generation_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def with_params(self, params: Params) -> "Policy":
         """The same policy with other weights."""

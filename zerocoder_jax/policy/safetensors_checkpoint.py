@@ -11,7 +11,11 @@ from safetensors import SafetensorError, safe_open
 
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.policy.config import PolicyConfig, config_from_hugging_face
-from zerocoder_jax.policy.tokenizer import ChatTokenizer, read_directory_tokenizer
+from zerocoder_jax.policy.tokenizer import (
+    ChatTokenizer,
+    read_directory_tokenizer,
+    read_json_object,
+)
 
 # Stored by old checkpoints although it follows from the configuration.
 _DERIVED = "rotary_emb.inv_freq"
@@ -45,6 +49,10 @@ class SafetensorsCheckpoint:
     def tokenizer(self) -> ChatTokenizer:
         """The tokenizer beside the weights."""
         return read_directory_tokenizer(self.directory)
+
+    def generation_config(self) -> dict[str, Any]:
+        """The sampling defaults beside the weights; empty where there are none."""
+        return read_json_object(self.directory / "generation_config.json")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor, by name."""

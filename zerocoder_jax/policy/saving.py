@@ -1,5 +1,6 @@
 """From a policy to a Hugging Face directory that transformers and `load_policy` read."""
 
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ def save_policy(
         max_shard_bytes: weights of one file at most, and so of host memory at most.
 
     Raises:
-        UserError: the directory has something in it, or cannot be written.
+        UserError: the directory has something in it, or cannot be written; a tensor has values
+            that are not finite in ``dtype``. Nothing is left behind.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -55,12 +57,15 @@ def save_policy(
             partial.mkdir(parents=True)
             _write_configuration(policy, partial, dtype)
             if policy.tokenizer is not None:
-                policy.tokenizer.save(partial)
+                policy.tokenizer.save(partial, model_max_length=policy.config.context)
         _write_weights(policy, partial, dtype, max_shard_bytes, writes)
         if writes:
             partial.replace(directory)
     except OSError as error:
         raise UserError(f"{directory} cannot be written: {error.strerror or error}") from error
+    finally:
+        if writes:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def tensor_of(params: Params, tensor: CheckpointTensor) -> jax.Array:
@@ -77,20 +82,29 @@ def tensor_of(params: Params, tensor: CheckpointTensor) -> jax.Array:
 
 def _write_configuration(policy: Policy, directory: Path, dtype: DTypeLike | None) -> None:
     stored = dtype or jax.tree.leaves(policy.params)[0].dtype
+    version = importlib.metadata.version("transformers")
     fields = config_to_hugging_face(policy.config) | {
+        "transformers_version": version,
         "dtype": jnp.dtype(stored).name,
         "torch_dtype": jnp.dtype(stored).name,  # the spelling of transformers before 5
     }
     tokens: dict[str, Any] = {}
-    if policy.stop_token_ids:
-        tokens["eos_token_id"] = list(policy.stop_token_ids)
     if policy.tokenizer is not None and policy.tokenizer.bos_token_id is not None:
         tokens["bos_token_id"] = policy.tokenizer.bos_token_id
-    _write_json(directory / "config.json", fields | tokens)
+    # One id here, which is what llama.cpp's converter reads; generation stops at each of them.
+    end = {"eos_token_id": policy.stop_token_ids[0]} if policy.stop_token_ids else {}
+    _write_json(directory / "config.json", fields | tokens | end)
+    if policy.stop_token_ids:
+        tokens["eos_token_id"] = list(policy.stop_token_ids)
     # Not in config.json: there it would make PyTorch drop the padding token's gradient, and the
     # padding token of some models is a token that they also write.
     tokens["pad_token_id"] = policy.pad_token_id
-    _write_json(directory / "generation_config.json", tokens)
+    tokens["transformers_version"] = version
+    # What the source says of sampling stands as it is; its stop tokens may be fewer.
+    generation = tokens | dict(policy.generation_config)
+    if policy.stop_token_ids:
+        generation["eos_token_id"] = tokens["eos_token_id"]
+    _write_json(directory / "generation_config.json", generation)
 
 
 def _write_weights(
@@ -110,6 +124,11 @@ def _write_weights(
         arrays = {}
         for tensor in tensors:
             values = _on_host(tensor_of(policy.params, tensor), dtype)
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"tensor {tensor.name} has values that are not finite in {values.dtype}; "
+                    "nothing is written: choose an earlier checkpoint or a wider --dtype"
+                )
             if writes:
                 arrays[tensor.name] = values
             weight_map[tensor.name] = file
@@ -145,7 +164,8 @@ def _on_host(values: jax.Array, dtype: DTypeLike | None) -> np.ndarray:
     if not values.is_fully_addressable:
         values = multihost_utils.process_allgather(values, tiled=True)
     # The file format wants rows of memory in order; a transposed view is not.
-    return np.ascontiguousarray(np.asarray(values, dtype=dtype))
+    with np.errstate(over="ignore"):  # What overflows is refused by name.
+        return np.ascontiguousarray(np.asarray(values, dtype=dtype))
 
 
 def _write_json(path: Path, fields: dict[str, Any]) -> None:

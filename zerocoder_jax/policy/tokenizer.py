@@ -256,10 +256,10 @@ def read_directory_tokenizer(directory: Path) -> ChatTokenizer:
     Reads ``tokenizer.json``, or ``vocab.json`` and ``merges.txt`` as Qwen2's byte-level BPE. Stop
     tokens come from ``generation_config.json``, ``config.json`` and ``tokenizer_config.json``.
     """
-    settings = _read_json(directory / "tokenizer_config.json")
+    settings = read_json_object(directory / "tokenizer_config.json")
     tokenizer = _read_tokenizer_files(directory, settings)
-    generation = _read_json(directory / "generation_config.json")
-    model = _read_json(directory / "config.json")
+    generation = read_json_object(directory / "generation_config.json")
+    model = read_json_object(directory / "config.json")
     # The one that ends a turn of the chat comes first: an export names it as the eos_token.
     named = _named_token(tokenizer, settings.get("eos_token"))
     if named is None and settings.get("eos_token") is not None:
@@ -316,6 +316,19 @@ def gguf_tokenizer(metadata: Mapping[str, Any], origin: str) -> ChatTokenizer:
     )
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model's directory; an empty one where there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: malformed JSON: {error}; download the file again") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: an object is expected; download the file again")
+    return fields
+
+
 # ---- private ------------------------------------------------------------------------------------
 
 
@@ -361,7 +374,7 @@ def _read_tokenizer_files(directory: Path, settings: Mapping[str, Any]) -> token
             ] or [
                 # The layout before added_tokens_decoder.
                 (index, tokenizers.AddedToken(text, special=special, normalized=False))
-                for text, index in _read_json(directory / "added_tokens.json").items()
+                for text, index in read_json_object(directory / "added_tokens.json").items()
                 for special in [_CONTROL_TOKEN.fullmatch(text) is not None]
             ]
             words = json.loads(vocabulary.read_text(encoding="utf-8"))
@@ -420,18 +433,6 @@ def _compile_template(template: str, origin: str) -> jinja2.Template:
 def _split_merges(lines: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs of byte-level tokens; a space never occurs inside one."""
     return [(left, right) for left, right in (line.split(" ") for line in lines)]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: malformed JSON: {error}; download the file again") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{path}: an object is expected; download the file again")
-    return fields
 
 
 def _ids(value: Any) -> list[Any]:
