@@ -228,13 +228,13 @@ def f(x):
     "memory at once": "def f(x):\n    return len('a' * 10**11)",
     "memory bit by bit": "def f(x):\n    grown = []\n    while True:\n        grown.append(' ' * 10**7)",
     "memory in children": """
-import os
+import os, time
 def f(x):
     for _ in range(8):
         if os.fork() == 0:
             held = b'x' * (100 * 2**20)
-            while True: pass
-    while True: pass
+            time.sleep(60)
+    time.sleep(60)
 """,
     "huge integer": "def f(x):\n    return 10 ** 10 ** 8 % 7",
     "deep recursion": "def f(x):\n    return f(x + 1)",
@@ -399,6 +399,98 @@ def probe():
     if ctypes.CDLL(None).syscall(125, header, held):
         return False
     return any(held)
+""",
+    # What reaches those who use the same files, the same user's share, or the whole host.
+    "lease on a library": """
+import fcntl, os
+def probe():
+    fcntl.fcntl(os.open(os.__file__, os.O_RDONLY), 1024, fcntl.F_RDLCK)
+    return True
+""",
+    "notification of a directory": """
+import fcntl, os
+def probe():
+    fcntl.fcntl(os.open(os.path.dirname(os.__file__), os.O_RDONLY), 1026, 1)
+    return True
+""",
+    "waking whoever waits in a library's page": """
+import ctypes
+def probe():
+    libc = ctypes.CDLL(None)
+    number = {'x86_64': 202, 'aarch64': 98}[__import__('os').uname().machine]
+    return libc.syscall(ctypes.c_long(number), ctypes.byref(ctypes.c_int()), 1, 1) >= 0
+""",
+    "load of the machine": """
+import ctypes
+def probe():
+    return ctypes.CDLL(None).sysinfo(ctypes.create_string_buffer(256)) == 0
+""",
+    "larger pipes": """
+import fcntl, os
+def probe():
+    return fcntl.fcntl(os.pipe()[1], 1031, 1 << 20) > 0
+""",
+    "larger socket buffers": """
+import socket
+def probe():
+    socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    return True
+""",
+    "descriptors in a message": """
+import socket
+def probe():
+    return socket.send_fds(socket.socketpair()[0], [b'x'], [0])
+""",
+    "files outside of every directory": "import os\ndef probe():\n    return os.memfd_create('a')",
+    "timers that queue signals": """
+import ctypes
+def probe():
+    number = {'x86_64': 222, 'aarch64': 107}[__import__('os').uname().machine]
+    timer = ctypes.c_int()
+    return ctypes.CDLL(None).syscall(ctypes.c_long(number), 1, None, ctypes.byref(timer)) == 0
+""",
+    "many queued signals": """
+import ctypes, os, signal
+def probe():
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(34, 60))
+    number = {'x86_64': 129, 'aarch64': 138}[os.uname().machine]
+    information = (ctypes.c_int * 32)(40, 0, -1)
+    queued = 0
+    while queued < 1000:
+        if ctypes.CDLL(None).syscall(
+            ctypes.c_long(number), os.getpid(), 40, ctypes.byref(information)
+        ):
+            return False
+        queued += 1
+    return queued
+""",
+    # SIGKILL that looks as if the machine had sent it.
+    "SIGKILL": "import os\ndef probe():\n    os.kill(os.getpid(), 9)",
+    "SIGKILL from a child": """
+import os
+def probe():
+    parent = os.getpid()
+    if os.fork() == 0:
+        try:
+            os.kill(-1, 9)
+        finally:
+            os._exit(0)
+    os.wait()
+""",
+    "SIGKILL at the end of processor time": """
+import resource
+def probe():
+    resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+    return True
+""",
+    "SIGKILL at the end of a child": """
+import ctypes, os
+def probe():
+    number = {'x86_64': 56, 'aarch64': 220}[os.uname().machine]
+    child = ctypes.CDLL(None).syscall(ctypes.c_long(number), 9, 0, 0, 0, 0)
+    if child == 0:
+        os._exit(0)
+    return child > 0
 """,
     "raising limits": """
 import resource

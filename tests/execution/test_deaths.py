@@ -70,6 +70,42 @@ def test_work_of_killed_workers_is_done_again(victims: str) -> None:
         assert (pool.passing_matrix(SQUARE, [RIGHT], TESTS) == P).all()
 
 
+SLEEPER = "import time\ndef f(x):\n    time.sleep(0.4)\n    return x * x + 1"
+
+
+@pytest.mark.parametrize(("times", "verdict"), [(1, P), (99, Status.UNAVAILABLE)])
+def test_a_run_that_something_outside_kills_is_made_again_alone_or_has_no_verdict(
+    times: int, verdict: Status
+) -> None:
+    """As the kernel does where memory ends; the program is not to blame."""
+    with ExecutionPool(1, min_isolation="rlimits") as pool:
+        future = pool.submit_matrix(SQUARE, [SLEEPER], TESTS[:1])
+        killed: set[int] = set()
+        while not future.done():
+            runners = [pid for judge in pool.worker_pids() for pid in _children(judge)]
+            for run in {pid for runner in runners for pid in _children(runner)} - killed:
+                time.sleep(0.05)  # not the compiler, which is done before
+                if len(killed) < times and run in (c for r in runners for c in _children(r)):
+                    killed.add(run)
+                    os.kill(run, signal.SIGKILL)
+            time.sleep(0.01)
+        assert future.result().tolist() == [[verdict]]
+        assert pool.statistics["retried"] == 1
+        assert pool.statistics["restarts"] == 0
+        assert (pool.passing_matrix(SQUARE, [RIGHT], TESTS) == P).all()
+
+
+def test_the_machine_ends_workers_and_runs_before_the_process_that_they_work_for() -> None:
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    with ExecutionPool(1, min_isolation="rlimits") as pool:
+        pool.submit_matrix(SQUARE, [SLEEPER], TESTS[:2])
+        for judge in pool.worker_pids():
+            below = {judge, *processes_below(judge)}
+            scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in below]
+            assert len(scores) >= 2
+            assert min(scores) > own
+
+
 def _children(pid: int) -> list[int]:
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()

@@ -1,5 +1,7 @@
 """Levels of isolation: found by trying, refused below the minimum, never lowered in silence."""
 
+import errno
+import logging
 import os
 import struct
 import subprocess
@@ -10,7 +12,7 @@ import pytest
 from observing import RIGHT, SQUARE, WRONG
 
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.execution import ExecutionPool, Limits, Status
+from zerocoder_jax.execution import ExecutionPool, Limits, Status, isolation, process
 from zerocoder_jax.execution.worker import seccomp, system_calls
 from zerocoder_jax.problems import AssertTest
 
@@ -84,6 +86,76 @@ def test_a_level_that_cannot_be_had_is_refused_with_what_is_missing() -> None:
     (line,) = ended.stderr.strip().splitlines()
     assert "unshare: Operation not permitted" in line
     assert "execution.min_isolation" in line and "user.max_user_namespaces" in line
+
+
+def test_a_host_with_too_few_descriptors_is_refused_in_one_line() -> None:
+    code = (
+        "import resource, sys\nsys.path[:0] = " + repr(sys.path) + "\n"
+        "from zerocoder_jax.errors import run_command\n"
+        "from zerocoder_jax.execution import ExecutionPool\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
+        "run_command(lambda: ExecutionPool(1))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.strip().splitlines()
+    assert "open files are limited to 40" in line and "ulimit -n" in line
+
+
+@pytest.mark.parametrize(
+    ("problem", "number", "remedy"),
+    [
+        ("unshare: Operation not permitted", errno.EPERM, "user.max_user_namespaces > 0"),
+        ("unshare: No space left on device", errno.ENOSPC, "all namespaces that the host allows"),
+        ("mount /tmp: Operation not permitted", errno.EPERM, "allow mount and pivot_root"),
+        ("an ordinary user cannot read /root/lib", errno.EACCES, "install Python where"),
+        ("landlock: Function not implemented", errno.ENOSYS, "5.13"),
+        ("Resource temporarily unavailable", errno.EAGAIN, "ulimit -u"),
+        ("the worker ended while it was set up", None, "docs/execution.md"),
+    ],
+)
+def test_each_cause_of_a_refusal_has_its_own_remedy(
+    problem: str, number: int | None, remedy: str
+) -> None:
+    class Refusing:
+        done, readable, writable, has_unsent = False, 0, 0, False
+
+        def flush(self) -> None: ...
+
+        def kill(self) -> None: ...
+
+        def messages(self) -> list[dict[str, object]]:
+            return [{"missing": problem, "errno": number}]
+
+    reading, writing = os.pipe()
+    os.close(writing)  # readable at once
+    Refusing.readable = reading
+    with pytest.raises(UserError, match="min_isolation") as refused:
+        isolation.reach_level(lambda level: Refusing(), "landlock", "namespaces")
+    os.close(reading)
+    assert str(refused.value).count(remedy) == 2
+
+
+def test_a_verifier_that_judges_wrongly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the reason: here its judge finds that everything passes."""
+    lenient = (
+        "from worker import judge; judge.judge = lambda *a: 0; "
+        "judge.judge_shared = lambda plans, *a: [0] * len(plans); "
+    )
+    start = process._START_WORKER.replace("from worker.main", lenient + "from worker.main")
+    monkeypatch.setattr(process, "_START_WORKER", start)
+    with pytest.raises(UserError, match="must be FAILED is PASSED"):
+        ExecutionPool(1, min_isolation="rlimits")
+
+
+def test_a_pool_says_what_it_reached_and_warns_of_more_memory_than_there_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        ExecutionPool(3, Limits(memory_mb=1_000_000), "rlimits").close()
+    reached, warning = [record.getMessage() for record in caplog.records]
+    assert reached.startswith("verifier: 3 workers, isolation level ")
+    assert "execution.memory_mb" in warning
 
 
 def test_levels_must_be_in_order() -> None:

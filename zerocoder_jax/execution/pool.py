@@ -1,5 +1,6 @@
 """The pool: runs solutions against tests in isolated worker processes."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -15,10 +16,12 @@ from zerocoder_jax.execution.dispatcher import Dispatcher
 from zerocoder_jax.execution.isolation import reach_level
 from zerocoder_jax.execution.packages import package_directory
 from zerocoder_jax.execution.process import PoolProcess, start_mutant_maker, start_worker
+from zerocoder_jax.execution.self_test import check_verdicts
 from zerocoder_jax.execution.status import Limits
 from zerocoder_jax.execution.tasks import Counts, MutationResult
 from zerocoder_jax.problems import Problem, Test
 
+_log = logging.getLogger(__name__)
 DEFAULT_LIMITS = Limits()
 # Problems under way at once in passing_matrices: enough that no worker waits for the next one.
 _PROBLEMS_AHEAD = 16
@@ -69,21 +72,34 @@ class ExecutionPool:
             "packages": {name: package_directory(name) for name in packages},
         }
         try:
-            self.isolation, self.isolation_notes = reach_level(
-                self._start_worker, min_isolation, max_isolation
-            )
-            self._dispatcher = Dispatcher(
-                lambda: self._start_worker(self.isolation),
-                start_mutant_maker,
-                self.workers,
-                limits.seconds,
-                self.isolation,
-                self._counts,
-            )
-            self._dispatcher.start()
+            reached = reach_level(self._start_worker, min_isolation, max_isolation)
         except BaseException:
             self._remove_scratch()
             raise
+        self.isolation = reached.level
+        self._dispatcher = Dispatcher(
+            lambda: self._start_worker(self.isolation),
+            start_mutant_maker,
+            self.workers,
+            limits.seconds,
+            self.isolation,
+            self._counts,
+        )
+        self._dispatcher.start()
+        try:
+            check_verdicts(self._dispatcher.submit)
+        except BaseException:
+            self.close()
+            raise
+        vars(self._counts).update(vars(Counts()))  # those of the check are not the caller's
+        weaker = bool(reached.missing or reached.lacks)
+        _log.log(
+            logging.WARNING if weaker else logging.INFO,
+            "verifier: %d workers, %s",
+            self.workers,
+            reached,
+        )
+        _warn_of_memory(self.workers, limits.memory_mb)
 
     def _start_worker(self, level: str) -> PoolProcess:
         scratch = "/tmp"  # a tmpfs of its own
@@ -206,6 +222,19 @@ class ExecutionPool:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _warn_of_memory(workers: int, memory_mb: int) -> None:
+    """A right program is killed where all workers together use more than the machine has."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    if workers * memory_mb > machine:
+        _log.warning(
+            "verifier: %d workers of %d MiB each may use more than the %d MiB of this machine; "
+            "lower execution.workers or execution.memory_mb",
+            workers,
+            memory_mb,
+            machine,
+        )
 
 
 def stream_matrices(

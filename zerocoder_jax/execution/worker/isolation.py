@@ -58,6 +58,7 @@ SCRATCH = "/tmp"
 SCRATCH_MB = 32
 SCRATCH_FILES = 1024
 _SIGNALS_PENDING = 256
+_FEWEST_DESCRIPTORS = 128
 # Read-only: shared libraries, and the time zones of ``zoneinfo``.
 _SYSTEM_FILES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo")
 
@@ -360,6 +361,10 @@ def _processes_beside_a_run(sandbox: Sandbox) -> int:
 def allow_descriptors() -> None:
     """As many as the host allows, for judge and runner; a run has fewer (``run.begin``)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < _FEWEST_DESCRIPTORS:
+        raise OSError(
+            errno.EMFILE, f"open files are limited to {hard}, {_FEWEST_DESCRIPTORS} are needed"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

@@ -19,10 +19,10 @@ def main() -> None:
     if settings is None:
         return
     parent = os.getppid()
-    isolation.allow_descriptors()
     sandbox = isolation.Sandbox(settings["level"], settings["scratch"], settings["packages"])
     preload(sandbox.packages)
     try:
+        isolation.allow_descriptors()
         isolation.be_first_when_memory_ends()
         if sandbox.level == "namespaces":
             isolation.enter_namespaces(sandbox)

@@ -8,6 +8,7 @@ whatever the test: what a run holds of its own test is what it reads from its ow
 
 import contextlib
 import fcntl
+import gc
 import marshal
 import os
 import resource
@@ -20,6 +21,7 @@ from typing import NamedTuple, NoReturn
 
 from . import dialogue, isolation, run
 from .frames import read_exactly
+from .preloaded import freeze
 from .seccomp import FIRST_PIDFD
 
 # How a run ended. KILLED: by SIGKILL, which this process did not send and a run cannot.
@@ -68,6 +70,7 @@ class Runner:
 
     def serve(self, judge: socket.socket) -> None:
         """Answers requests until the judge is gone, each as its run ends."""
+        freeze()
         while True:
             kind, files, _, _ = socket.recv_fds(judge, 1, _MOST_FILES)
             if not kind:
@@ -82,6 +85,7 @@ class Runner:
         """One run, from its fork to the last trace of it."""
         pair = socket.socketpair() if kind == "dialogue" else None
         self._sandbox.count_processes_anew()
+        gc.collect()  # its counters, too, are the same before every fork
         started = time.monotonic()
         partner = -1
         if pair is not None and (partner := os.fork()) == 0:
