@@ -25,6 +25,7 @@ def main() -> None:
     workdir = Path(require(arguments.workdir, "--workdir"))
 
     # JAX starts here, not before: mistakes above are answered at once.
+    from zerocoder_jax.parallel import keep_compiled_programs
     from zerocoder_jax.problems import read_problems
     from zerocoder_jax.training.prefilter import (
         make_prefilter_with_initial_policy,
@@ -41,6 +42,7 @@ def main() -> None:
     )
     path = prefilter_path(config, workdir)
     make_folder(path.parent, "config.prefilter.path" if config.prefilter.path else "--workdir")
+    keep_compiled_programs()
     sizes = sizes_by_delta(make_prefilter_with_initial_policy(problems, config, path))
     print("delta  problems kept")
     for delta, size in sizes.items():

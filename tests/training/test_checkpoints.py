@@ -1,10 +1,12 @@
 """A run goes on from its last whole checkpoint, and from no other."""
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -15,7 +17,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs.base import get_config
+from zerocoder_jax import storage
 from zerocoder_jax.errors import UserError
+from zerocoder_jax.training import checkpoints as checkpoints_module
 from zerocoder_jax.training.checkpoints import Checkpoints
 from zerocoder_jax.training.checksums import Damaged, verify
 
@@ -305,6 +309,47 @@ def test_a_reader_whose_checkpoint_is_replaced_takes_the_newest(tmp_path, monkey
     with Checkpoints(tmp_path, config, read_only=True) as checkpoints:
         _, meta = checkpoints.restore(state_of(0))
     assert meta == {"step": 3}
+
+
+def test_a_checkpoint_is_written_while_the_next_step_is_made(tmp_path, monkeypatch):
+    may_finish = threading.Event()
+    write = checkpoints_module.write_checksums
+
+    def late(folder):
+        assert may_finish.wait(60)
+        write(folder)
+
+    monkeypatch.setattr(checkpoints_module, "write_checksums", late)
+    with Checkpoints(tmp_path, get_config()) as checkpoints:
+        checkpoints.save(1, state_of(1), {"step": 1})
+        assert checkpoints.steps == []  # nothing under that name, and the run has gone on
+        may_finish.set()
+        checkpoints.wait()
+        assert checkpoints.steps == [1]
+
+
+def test_saves_that_fail_are_warnings_until_too_many_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(storage, "WAITS", (0.0, 0.0))
+
+    def full(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    config = saved_steps(tmp_path, 1)
+    with monkeypatch.context() as failing, Checkpoints(tmp_path, config) as checkpoints:
+        failing.setattr(checkpoints_module, "write_checksums", full)
+        checkpoints.save(2, state_of(2), {"step": 2})
+        checkpoints.save(3, state_of(3), {"step": 3})
+        checkpoints.wait()
+        warnings = capsys.readouterr().err
+        assert warnings.count("\n") == 2 and "step 3 could not be written (No space" in warnings
+        failing.undo()
+        checkpoints.save(4, state_of(4), {"step": 4}, finish=True)
+        assert checkpoints.steps == [1, 4]
+        failing.setattr(checkpoints_module, "write_checksums", full)
+        with pytest.raises(storage.StorageFailed, match=r"step 5.*No space left on device"):
+            checkpoints.save(5, state_of(5), {"step": 5}, finish=True)
+    with Checkpoints(tmp_path, config) as checkpoints:
+        assert checkpoints.restore(state_of(0))[1] == {"step": 4}
 
 
 def test_the_best_checkpoint_is_restored_by_name(tmp_path):

@@ -9,7 +9,13 @@ import pytest
 from zerocoder_jax.execution import Status
 from zerocoder_jax.problems import AssertTest, Problem
 from zerocoder_jax.training.judging import Judged
-from zerocoder_jax.training.records import forget_steps_from, metrics_of_hosts, step_metrics
+from zerocoder_jax.training.records import (
+    forget_steps_from,
+    metrics_of_hosts,
+    missing_steps,
+    set_aside_from,
+    step_metrics,
+)
 from zerocoder_jax.training.sampling import (
     CODER,
     TESTER,
@@ -115,3 +121,39 @@ def test_steps_that_are_made_anew_leave_nothing_of_their_former_results(tmp_path
     assert not (tmp_path / "evaluation" / "step_000003").exists()
     forget_steps_from(tmp_path / "nowhere", 0)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_missing_earlier_steps_are_named(tmp_path: Path) -> None:
+    (tmp_path / "rollouts").mkdir()
+    lines = [f'{{"step": {step}}}\n' for step in (0, 2, 6, 9)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"step": 1')
+    for step in (0, 1, 2, 4, 5, 6):
+        (tmp_path / "rollouts" / f"step_{step:06d}.jsonl").touch()
+    assert missing_steps(tmp_path, 0) == []
+    assert missing_steps(tmp_path, 7) == [
+        "metrics.jsonl lacks steps 1, 3 to 5",
+        "rollouts/ lacks step 3",
+    ]
+
+
+def test_what_a_rollback_discards_is_put_aside(tmp_path: Path) -> None:
+    for step in range(4):
+        for name in (f"rollouts/step_{step:06d}.jsonl", f"evaluation/step_{step:06d}/toy.jsonl"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    metrics = "".join(f'{{"step": {step}}}\n' for step in range(4))
+    (tmp_path / "metrics.jsonl").write_text(metrics)
+    (tmp_path / "summary.json").touch()
+    for number, first in enumerate((2, 1)):
+        aside = set_aside_from(tmp_path, first)
+        assert aside == tmp_path / "rolled_back" / str(number)
+        kept = {path.name for path in (tmp_path / "rollouts").iterdir()}
+        assert kept == {f"step_{step:06d}.jsonl" for step in range(first)}
+        # The policy that the first step starts from was measured before it.
+        measured = {path.name for path in (tmp_path / "evaluation").iterdir()}
+        assert measured == {f"step_{step:06d}" for step in range(first + 1)}
+    aside = tmp_path / "rolled_back" / "0"
+    assert (aside / "metrics.jsonl").read_text() == '{"step": 2}\n{"step": 3}\n'
+    assert (aside / "rollouts" / "step_000003.jsonl").exists()
+    assert (aside / "evaluation" / "step_000003" / "toy.jsonl").exists()
+    assert (aside / "summary.json").exists() and not (tmp_path / "summary.json").exists()

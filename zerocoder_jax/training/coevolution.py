@@ -276,6 +276,7 @@ class CoEvolution:
                         metrics["seconds/total"] += seconds
                 self._lock.check()
                 writers.write(step, evaluation | metrics)
+                self._log.incidents(metrics)
                 finished = step + 1
                 with self._stop.interruptible():
                     evaluation = self._evaluation(finished, progress)

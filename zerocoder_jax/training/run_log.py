@@ -8,6 +8,7 @@ old knows that nothing moves. Both are copies: a disk that refuses them stops no
 import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ class RunLog:
         """The process begins with step ``first`` of ``steps``."""
         name = "resume" if first else "start"
         self.event(name, step=first, steps=steps, **versions(), **fields)
+
+    def incidents(self, metrics: Mapping[str, Any]) -> None:
+        """What went wrong in a step without stopping it."""
+        for name, event in (
+            ("policy/skipped_updates", "skipped_update"),
+            ("execution/restarts", "worker_restart"),
+        ):
+            if metrics.get(name):
+                self.event(event, step=self.step, count=metrics[name])
 
     def stopped(self, step: int, error: BaseException | None) -> None:
         """The process ends, with ``step`` steps saved; ``exit_code`` is what it will end with."""
