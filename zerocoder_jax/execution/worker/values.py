@@ -248,6 +248,9 @@ _write_json = json.encoder.c_make_encoder(  # type: ignore[attr-defined, misc]
     None, None, json.encoder.encode_basestring_ascii, None, ": ", ", ", False, False, True
 )
 
+# Each NaN is an object of its own, as where it was computed.
+_read_json = json.JSONDecoder(parse_constant=float).decode
+
 
 def to_json(data: Any) -> bytes:
     """``json.dumps`` of what ``encode`` gives, as one line of ASCII."""
@@ -267,6 +270,6 @@ def loads(line: bytes) -> Any:
 def from_json(line: bytes) -> Any:
     """The JSON of one line; ``Malformed`` where it is none."""
     try:
-        return json.loads(line)
+        return _read_json(line.decode("ascii"))
     except (ValueError, RecursionError, MemoryError) as error:
         raise Malformed(str(error)) from None
