@@ -197,7 +197,7 @@ class CoEvolution:
             if policy.tokenizer is None:
                 raise UserError(f"config.policy.source={config.policy.source} has no tokenizer")
             self._sampler = Sampler(self._engine, self._pool, policy.tokenizer, config)
-            self._sampler.check_prompts([*self._calibration, *self._problems])
+            self._check_prompts()
             first = self._restore(checkpoints)
         self._begin_writing(first, checkpoints)
         with (
@@ -205,6 +205,16 @@ class CoEvolution:
             Progress(config.steps, first_step=first) as progress,
         ):
             self._train(first, checkpoints, writers, progress)
+
+    def _check_prompts(self) -> None:
+        """Refuse, or leave out, problems whose prompts are too long."""
+        problems = [*self._calibration, *self._problems]
+        kept = {problem.task_id for problem in self._sampler.check_prompts(problems)}
+        if len(kept) < len(problems):
+            self._calibration = [one for one in self._calibration if one.task_id in kept]
+            self._problems = [one for one in self._problems if one.task_id in kept]
+            problems_of_step(self._problems, 0, self._config.problems.per_step, self._config.seed)
+            self._log.event("overlong", left_out=len(problems) - len(kept))
 
     def _restore(self, checkpoints: Checkpoints) -> int:
         """Continue where a whole checkpoint ends; returns the step to do next."""

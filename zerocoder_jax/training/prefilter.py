@@ -182,7 +182,10 @@ def filtered_problems(
         say(f"no rank filter: all {len(problems)} problems are trained on ({path} is not there)")
         return list(problems)
     lacking = sum(problem.task_id not in ranks for problem in problems)
-    if lacking:
+    if lacking and config.problems.skip_overlong:
+        say(f"{path} lacks {lacking} of {len(problems)} problems, left out for their prompts")
+        problems = [problem for problem in problems if problem.task_id in ranks]
+    elif lacking:
         raise UserError(
             f"{path} lacks {lacking} of {len(problems)} problems: complete it with"
             " launch/prefilter.py, or set config.prefilter.make"
@@ -233,10 +236,12 @@ def make_prefilter_with_initial_policy(
     try:
         with open_pool(config.execution) as pool:
             sampler = Sampler(engine, pool, bare.tokenizer, config)
-            sampler.check_prompts(problems)
-            return make_prefilter(
-                problems, sampler, config, path, finished=_report_tenths(len(problems), say)
+            sampled = sampler.check_prompts(problems)
+            ranks = make_prefilter(
+                sampled, sampler, config, path, finished=_report_tenths(len(sampled), say)
             )
+            # Left out of the run as well: problems.skip_overlong.
+            return dict.fromkeys((problem.task_id for problem in problems), 0) | ranks
     finally:
         engine.release()
 

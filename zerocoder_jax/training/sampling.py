@@ -4,6 +4,7 @@ Replies stream out of the engine as they finish; a problem whose last reply has 
 execution pool at once, so the pool works while the rest is still being decoded.
 """
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,8 @@ from zerocoder_jax.rollout import (
     shared_prefixes,
 )
 from zerocoder_jax.training.problem_order import problem_number
+
+_log = logging.getLogger(__name__)
 
 CODER, TESTER = 0, 1
 ROLES = ("coder", "tester")
@@ -124,6 +127,10 @@ def fixed_test(test: Test | None) -> Sample:
     return Sample(nothing, nothing.astype(np.float32), True, "", test, "" if test else "fixed")
 
 
+def _whose_prompt(problem: Problem, role: int) -> str:
+    return f"the {ROLES[role]}'s prompt of problem {problem.task_id}"
+
+
 class Sampler:
     """Prompts, samples, parses and executes; one object for a whole run."""
 
@@ -135,24 +142,34 @@ class Sampler:
         self._prompt_cache: dict[tuple[str, int], tuple[list[int], str, bool]] = {}
 
     def prompt(self, problem: Problem, role: int) -> tuple[list[int], str, bool]:
-        """Token ids of a role's prompt, how it begins the reply, and whether it opens a thought."""
+        """Token ids of a role's prompt, how it begins the reply, and whether it opens a thought.
+
+        Raises:
+          UserError: the prompt cannot be written, for example by the policy's chat template.
+        """
         key = (problem.task_id, role)
         if key not in self._prompt_cache:
             write = coder_prompt if role == CODER else tester_prompt
-            messages = write(problem, self._config.prompt.style)
             thinking = self._config.prompt.thinking
-            tokens = self._tokenizer.chat_tokens(messages, thinking=thinking)
-            opened = self._tokenizer.opens_thought(messages, thinking=thinking)
+            try:
+                messages = write(problem, self._config.prompt.style)
+                tokens = self._tokenizer.chat_tokens(messages, thinking=thinking)
+                opened = self._tokenizer.opens_thought(messages, thinking=thinking)
+            except UserError as error:
+                raise UserError(f"{_whose_prompt(problem, role)}: {error}") from error
             self._prompt_cache[key] = (tokens, begun_reply(messages), opened)
         return self._prompt_cache[key]
 
-    def check_prompts(self, problems: Sequence[Problem]) -> None:
-        """Refuse prompts that are too long before anything is sampled, not in the step they are
+    def check_prompts(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Find prompts that are too long before anything is sampled, not in the step they are
         drawn in.
 
+        Returns:
+          The problems without those of too long a prompt (``problems.skip_overlong``).
+
         Raises:
-          UserError: a prompt is longer than ``rollout.max_prompt_tokens``, or a reply to it may
-            leave the policy's context; names the longest.
+          UserError: a prompt is longer than ``rollout.max_prompt_tokens`` and not to be left out,
+            or a reply to it may leave the policy's context; names the longest.
         """
         limit = self._config.rollout.max_prompt_tokens
         lengths = {
@@ -160,15 +177,23 @@ class Sampler:
             for problem in problems
             for role in (CODER, TESTER)
         }
-        (task_id, role), longest = max(lengths.items(), key=lambda item: item[1])
         too_long = {task_id for (task_id, _), length in lengths.items() if length > limit}
         if too_long:
-            raise UserError(
+            (task_id, role), longest = max(lengths.items(), key=lambda item: item[1])
+            found = (
                 f"{len(too_long)} of {len(problems)} problems have a prompt of more than"
                 f" config.rollout.max_prompt_tokens = {limit} tokens; the longest is the"
-                f" {ROLES[role]}'s of problem {task_id} with {longest}: raise the field, or leave"
-                " these problems out"
+                f" {ROLES[role]}'s of problem {task_id} with {longest}"
             )
+            if not self._config.problems.skip_overlong or len(too_long) == len(problems):
+                raise UserError(
+                    f"{found}: raise the field, or leave such problems out with"
+                    " --config.problems.skip_overlong=True"
+                )
+            _log.warning("left out: %s", found)
+            lengths = {key: length for key, length in lengths.items() if key[0] not in too_long}
+        kept = [problem for problem in problems if problem.task_id not in too_long]
+        (task_id, role), longest = max(lengths.items(), key=lambda item: item[1])
         new_tokens = self._config.rollout.max_new_tokens
         if longest + new_tokens > self._engine.context:
             raise UserError(
@@ -176,6 +201,23 @@ class Sampler:
                 f" problem {task_id} has {longest} tokens, but the policy was made for texts of"
                 f" {self._engine.context}: lower the field, or leave such problems out"
             )
+        return kept
+
+    def _sampled_prompt(self, problem: Problem, role: int) -> list[int]:
+        """The tokens of a prompt that is going to be sampled from.
+
+        Raises:
+          UserError: it is longer than ``rollout.max_prompt_tokens``: a benchmark's, since those of
+            training were checked.
+        """
+        tokens = self.prompt(problem, role)[0]
+        limit = self._config.rollout.max_prompt_tokens
+        if len(tokens) > limit:
+            raise UserError(
+                f"{_whose_prompt(problem, role)} has {len(tokens)} tokens, and"
+                f" config.rollout.max_prompt_tokens is {limit}: raise it, or leave the problem out"
+            )
+        return tokens
 
     def demand(
         self,
@@ -187,7 +229,7 @@ class Sampler:
     ) -> Demand:
         """What calls of ``replies`` with ``at_once`` of these problems ask of the engine."""
         roles = [role for role in (CODER, TESTER) if counts[role]]
-        prompts = [self.prompt(problem, role)[0] for role in roles for problem in problems]
+        prompts = [self._sampled_prompt(problem, role) for role in roles for problem in problems]
         lengths = frozenset(map(len, prompts))
         samples = at_once * sum(counts)
         return Demand(samples, max_new_tokens, lengths, shared_prefixes(prompts))
@@ -216,7 +258,7 @@ class Sampler:
             for sample in range(counts[role])
         ]
         stream = self._engine.generate(
-            [pending[i].prompts[role] for i, role in jobs],
+            [self._sampled_prompt(problems[i], role) for i, role in jobs],
             [counts[role] for _, role in jobs],
             np.asarray(keys, np.uint32).reshape(-1, 2),
             sampling=[settings] * len(jobs) if settings else None,
