@@ -32,7 +32,7 @@ $(VENV)/.installed: requirements.txt setup.cfg
 test: venv  ## every test that needs neither torch nor the accelerator compilers
 	$(UNOPTIMIZED) $(BIN)/python -m pytest $(IN_PROCESSES) -m "not (parity or ray or compiled or endurance)"
 
-parity: venv  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
+parity: venv $(VENV)/transformers4/.installed  ## with torch and ray: goldens made again, models and losses compared live, a cluster of two
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	$(UNOPTIMIZED) $(BIN)/python -m pytest $(IN_PROCESSES) -m "(parity or ray) and not endurance" \
 		$(call files_with,parity|ray)
@@ -46,6 +46,11 @@ endurance: venv $(VENV)-plan/.installed  ## what takes many minutes: faults, twe
 	$(BIN)/python -m pytest -q -m "endurance and not compiled"
 	$(BIN)/python tests/faults.py
 	$(VENV)-plan/bin/python -m pytest -q -m "endurance and compiled" $(call files_with,compiled)
+
+$(VENV)/transformers4/.installed: requirements-transformers4.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(@D) -r requirements-transformers4.txt
+	touch $@
 
 $(VENV)-plan/.installed: requirements.txt requirements-plan.txt setup.cfg
 	$(PYTHON) -m venv $(VENV)-plan
