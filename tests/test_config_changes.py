@@ -1,8 +1,10 @@
 """Every field of a config says whether a run that is continued may change it."""
 
 import fnmatch
+import json
 
 from configs.base import get_config
+from zerocoder_jax.command_line import read_config_json, write_config_json
 from zerocoder_jax.config_changes import CHANGEABLE, CLASSES, FIXED, FREE, changes, class_of
 
 
@@ -36,6 +38,18 @@ def test_a_field_that_was_added_since_had_its_default() -> None:
     assert [str(one) for one in changes(saved, current)] == [
         "config.grpo.clip_high: 0.2 then, 0.28 now"
     ]
+
+
+def test_the_config_of_an_older_run_is_read_with_the_defaults_of_what_it_lacks(tmp_path) -> None:
+    write_config_json(tmp_path, get_config())
+    fields = json.loads((tmp_path / "config.json").read_text())
+    assert fields["written_by"]["schema"] == 1
+    del fields["execution"]["seconds"], fields["written_by"]
+    fields["grpo"]["clip_low"] = 0.1
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = read_config_json(tmp_path)
+    assert (config.execution.seconds, config.grpo.clip_low) == (2.0, 0.1)
+    assert config.is_locked
 
 
 def test_a_field_that_is_gone_since_is_said() -> None:

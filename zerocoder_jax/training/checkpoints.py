@@ -115,7 +115,7 @@ class Checkpoints:
         """
         self.wait()
         score = evaluation_average(metrics or {})
-        if step in self.steps:
+        if self._is_there(step):
             return score
         about = {
             "meta": dict(meta),
@@ -130,12 +130,12 @@ class Checkpoints:
         if finish or not beside:
             self.wait()
         for seconds in storage.WAITS if finish else ():
-            if step in self.steps:
+            if self._is_there(step):
                 break
             time.sleep(seconds)
             self._begin(step, state, about)
             self.wait()
-        if finish and step not in self.steps:
+        if finish and not self._is_there(step):
             raise storage.StorageFailed(self._failed_message())
         return score
 
@@ -167,7 +167,10 @@ class Checkpoints:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        """Warn; a writer that has failed is not used again."""
+        """Warn; a writer that has failed is not used again, and gives its room on the disk back."""
+        if jax.process_index() == 0:
+            left = self._directory / f"{self._being_written}{_UNFINISHED}"
+            shutil.rmtree(left, ignore_errors=True)
         self._failures += 1
         self._last_failure = (self._being_written, storage.reason(error))
         self._writer, self._being_written = None, None
@@ -355,6 +358,10 @@ class Checkpoints:
         if not isinstance(error, HostLost):
             self.close()
 
+    def _is_there(self, step: int) -> bool:
+        """The same answer on every host: a shared disk may show them different moments."""
+        return decided_by_first_host(lambda: step in self.steps)
+
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
 
@@ -409,9 +416,9 @@ def _handler() -> _Sealed:
 
 
 def _said_in_one_line_instead(record: logging.LogRecord) -> bool:
-    """``save`` waits on purpose, and its failures are named by ``Checkpoints``."""
-    text = str(record.msg)
-    return "Waiting for previous save" not in text and "in background save thread" not in text
+    """``save`` waits on purpose; what orbax logs with a traceback it raises as well."""
+    with_traceback = record.exc_info and "orbax" in record.pathname
+    return not with_traceback and "Waiting for previous save" not in str(record.msg)
 
 
 def evaluation_average(metrics: Mapping[str, float]) -> float | None:
