@@ -491,9 +491,9 @@ def lease_of_another_host(run: Run) -> str:
 # ---- limits, users, terminals ------------------------------------------------------------------
 
 
-def limited(limit: str) -> Fault:
+def limited(limit: str, *inside: str) -> Fault:
     def check(run: Run) -> str:
-        ended = run.train(wrap=("bash", "-c", f'{limit}; exec "$@"', "bash"))
+        ended = run.train(wrap=(*inside, "bash", "-c", f'{limit} && exec "$@"', "bash"))
         if ended.code == 0:
             assert run.steps() == list(range(STEPS))
             return "the run ends as it would have"
@@ -506,7 +506,10 @@ def limited(limit: str) -> Fault:
 FAULTS["64 file descriptors"] = limited("ulimit -n 64")
 FAULTS["24 file descriptors"] = limited("ulimit -n 24")
 FAULTS["files of at most 100 kB"] = limited("ulimit -f 100")
-FAULTS["no user namespaces"] = limited("echo 0 > /proc/sys/user/max_user_namespaces")
+# In a user namespace of its own, which may have none below it: the machine's limit stays.
+FAULTS["no user namespaces"] = limited(
+    "echo 0 > /proc/sys/user/max_user_namespaces", "unshare", "--user", "--map-root-user"
+)
 
 
 def needs_root() -> None:
@@ -521,9 +524,14 @@ def as_nobody(run: Run, limit: str = ":") -> Ended:
     for folder in (run.workdir, *run.workdir.parents):
         if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
             folder.chmod(0o755)
-    user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
+    # It may read everything, since the environment may lie in the home of root; and write nothing.
+    reads = "-all,+dac_read_search"
+    user = (
+        *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+        *(f"--inh-caps={reads}", f"--ambient-caps={reads}", f"--bounding-set={reads}"),
+    )
     environment = {"HOME": "/nonexistent", "JAX_COMPILATION_CACHE_DIR": ""}
-    wrap = (*user, "bash", "-c", f'{limit}; exec "$@"', "bash")
+    wrap = (*user, "bash", "-c", f'{limit} && exec "$@"', "bash")
     return run.train(wrap=wrap, environment=environment)
 
 

@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -31,9 +32,9 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
-    for known in ("No space left on device", "Read-only file system", "Permission denied"):
-        if known in text:
-            return known
+    # tensorstore's form: "...: Failed to write 64 bytes to file 7: No space left on device [...]".
+    if found := re.search(r"([^:\[\]]+) \[os_error_code=", text):
+        return found[1].strip()
     return f"{type(error).__name__}: {text[:200]}"
 
 
