@@ -21,7 +21,8 @@ def get_config() -> ConfigDict:
     # ---- what is to be solved ------------------------------------------------------------------
     config.problems = ConfigDict()
     # "mbpp:PATH", "humaneval:PATH", "apps:PATH", "livecodebench:PATH", "codeforces:PATH",
-    # "code_contests:PATH", "jsonl:PATH", "toy:train".
+    # "code_contests:PATH", "kodcode:PATH", "taco:PATH", "leetcode_dataset:PATH",
+    # "verifiable_coding:PATH", "bigcodebench:PATH", "jsonl:PATH", "toy:train".
     config.problems.source = ""
     # The split of data sets that have one: "train", "test", "validation", "evaluation", a window of
     # months such as "2024-10..2025-02", "all"; docs/problems.md names each data set's.

@@ -21,6 +21,11 @@ SPLITS = ("train", "test", "evaluation")
 def to_problem(record: Record) -> Problem:
     """One record of APPS."""
     number = record.number("problem_id" if record.has("problem_id") else "id")
+    return problem_of(record, f"apps/{_split_of(record)}{number}")
+
+
+def problem_of(record: Record, task_id: str) -> Problem:
+    """The problem of a record in APPS' layout."""
     solutions = record.decode(record.text("solutions", "") or "[]", "'solutions'")
     reference = solutions[0] if isinstance(solutions, list) and solutions else None
     if reference is not None and not isinstance(reference, str):
@@ -35,7 +40,7 @@ def to_problem(record: Record) -> Problem:
         # APPS' own judge puts imports in front of solutions that are called.
         reference = LEETCODE_IMPORTS + reference
     return Problem(
-        task_id=f"apps/{_split_of(record)}{number}",
+        task_id=task_id,
         prompt=record.text("question").strip(),
         entry_point=entry_point_in(starter_code, function, reference) if function else None,
         kind="function" if function else "stdio",

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from zerocoder_jax.problems.problem import Problem
 from zerocoder_jax.problems.readers import (
     apps,
+    bigcodebench,
     code_contests,
     codeforces,
     humaneval,
+    kodcode,
+    leetcode_dataset,
     livecodebench,
     mbpp,
     own_jsonl,
+    taco,
+    verifiable_coding,
 )
 from zerocoder_jax.problems.records import Record
 
@@ -27,6 +33,8 @@ class Format:
       in_split: whether a record belongs to a split.
       split_files: split -> the beginning of its files' names, where files carry the splits.
       subset: picks a published evaluation set out of a split's problems.
+      choose: picks the data files, for example those of the newest version.
+      repeats: whether several records are one problem, of which the first counts.
     """
 
     to_problem: Callable[[Record], Problem | None]
@@ -35,6 +43,8 @@ class Format:
     in_split: Callable[[Record, str], bool] | None = None
     split_files: dict[str, str] | None = None
     subset: Callable[[list[Problem], str], list[Problem]] | None = None
+    choose: Callable[[list[Path]], list[Path]] = lambda files: files
+    repeats: bool = False
 
     def has_split(self, split: str) -> bool:
         """Whether a split of this name can be asked for."""
@@ -77,6 +87,22 @@ FORMATS = {
         code_contests.SPLITS,
         split_files={split: split for split in code_contests.SPLITS},
     ),
+    "kodcode": Format(
+        kodcode.to_problem,
+        kodcode.SPLITS,
+        split_files={split: split for split in kodcode.SPLITS},
+    ),
+    "taco": Format(
+        taco.to_problem, taco.SPLITS, split_files={split: split for split in taco.SPLITS}
+    ),
+    "leetcode_dataset": Format(
+        leetcode_dataset.to_problem, leetcode_dataset.SPLITS, in_split=leetcode_dataset.in_split
+    ),
+    "verifiable_coding": Format(verifiable_coding.to_problem, repeats=True),
+    "bigcodebench": Format(bigcodebench.reader("complete_prompt"), choose=bigcodebench.newest),
+    "bigcodebench_instruct": Format(
+        bigcodebench.reader("instruct_prompt"), choose=bigcodebench.newest
+    ),
     "jsonl": Format(
         own_jsonl.to_problem, own_jsonl.SPLITS, is_split=bool, in_split=own_jsonl.in_split
     ),
@@ -90,4 +116,10 @@ HUB = {
     "livecodebench": "livecodebench/code_generation_lite",
     "codeforces": "open-r1/codeforces/data",
     "code_contests": "deepmind/code_contests/data",
+    "kodcode": "KodCode/KodCode-V1/data",
+    "taco": "BAAI/TACO",
+    "leetcode_dataset": "newfacade/LeetCodeDataset",
+    "verifiable_coding": "PrimeIntellect/verifiable-coding-problems/data",
+    "bigcodebench": "bigcode/bigcodebench/data",
+    "bigcodebench_instruct": "bigcode/bigcodebench/data",
 }

@@ -1,5 +1,6 @@
 """Tests written as parallel lists of inputs and outputs: APPS, LiveCodeBench."""
 
+import ast
 from decimal import Decimal
 from typing import Any
 
@@ -70,6 +71,18 @@ def line_test(record: Record, given: Any, expected: Any) -> CallTest:
 
     arguments = [value(line, "an argument of a test") for line in given.split("\n") if line.strip()]
     return CallTest(tuple(arguments), value(expected, "a test's output"))
+
+
+def python_or_json(record: Record, text: str, name: str) -> Any:
+    """The value of a text that is a Python literal or JSON; several data sets write either.
+
+    Raises:
+      MalformedRecord: it is neither.
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return record.decode(text, f"'{name}'")
 
 
 def _lines(value: Any) -> str:

@@ -82,7 +82,7 @@ def read_problems(
         )
     malformed: list[str] | None = [] if skip_malformed else None
     problems: list[Problem] = []
-    files = data_files(path, form.files(split), form.named_files)
+    files = form.choose(data_files(path, form.files(split), form.named_files))
     for problem in _problems(form, read_records(files), split, malformed):
         problems.append(problem)
         if limit and len(problems) == limit and not form.subset:
@@ -108,6 +108,8 @@ def _problems(
                 continue
             problem = form.to_problem(record)
             if problem is None:
+                continue
+            if problem.task_id in seen and form.repeats:
                 continue
             if problem.task_id in seen:
                 raise record.malformed(
