@@ -53,9 +53,9 @@ def _cases(record: Record, info: dict[str, Any]) -> dict[str, Any]:
     if isinstance(cases, str):
         cases = python_or_json(record, cases, "test_cases")
     match cases:
-        case {"inputs": list(inputs), "outputs": list(outputs)}:
-            name = info.get("fn_name")
-            return {"fn_name": name, "inputs": inputs, "outputs": outputs} | dict(cases)
+        case {"inputs": list(inputs), "outputs": list(outputs), **others}:
+            name = others.get("fn_name") or info.get("fn_name")
+            return {"fn_name": name, "inputs": inputs, "outputs": outputs}
         case list() if all(
             isinstance(case, dict) and {"input", "output"} <= case.keys() for case in cases
         ):
