@@ -130,8 +130,8 @@ class Runner:
                 os.dup2(file, 0)
             if channel is not None:
                 os.dup2(channel, run.CHANNEL)
+            self._sandbox.restrict_run()  # by a descriptor that is closed next
             run.begin(keep_channel=channel is not None)
-            self._sandbox.restrict_run()
             KINDS[kind](*arguments)
         finally:
             os._exit(1)
@@ -143,8 +143,8 @@ class Runner:
             os.dup2(output, 1)
             os.dup2(2, run.REPORT)  # the report belongs to the test's process alone
             os.dup2(channel, run.CHANNEL)
-            run.begin(keep_channel=True)
             self._sandbox.restrict_run()
+            run.begin(keep_channel=True)
             dialogue.answer_calls(*arguments)
         finally:
             os._exit(1)
