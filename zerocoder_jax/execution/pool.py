@@ -31,6 +31,7 @@ class ExecutionPool:
     """Runs untrusted solutions against tests; every pair in a process and a state of its own.
 
     Thread-safe. Use it as a context manager, or ``close`` it: no process outlives it.
+    ``isolation`` is the level reached, ``isolation_notes`` the same with what is missing, in words.
 
     Args:
       workers: runs at the same time; None takes one per processor this process may use.
@@ -76,7 +77,7 @@ class ExecutionPool:
         except BaseException:
             self._remove_scratch()
             raise
-        self.isolation = reached.level
+        self.isolation, self.isolation_notes = reached.level, str(reached)
         self._dispatcher = Dispatcher(
             lambda: self._start_worker(self.isolation),
             start_mutant_maker,
@@ -92,13 +93,8 @@ class ExecutionPool:
             self.close()
             raise
         vars(self._counts).update(vars(Counts()))  # those of the check are not the caller's
-        weaker = bool(reached.missing or reached.lacks)
-        _log.log(
-            logging.WARNING if weaker else logging.INFO,
-            "verifier: %d workers, %s",
-            self.workers,
-            reached,
-        )
+        level = logging.WARNING if reached.missing else logging.INFO
+        _log.log(level, "verifier: %d workers, %s", self.workers, reached)
         _warn_of_memory(self.workers, limits.memory_mb)
 
     def _start_worker(self, level: str) -> PoolProcess:

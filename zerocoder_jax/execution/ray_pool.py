@@ -136,6 +136,7 @@ class RayPool:
         self.isolation: str = max(
             (level for _, level, _ in answers), key=["namespaces", "landlock", "rlimits"].index
         )
+        self.isolation_notes = f"isolation level {self.isolation}"
         self.workers: int = sum(count for _, _, count in answers)
         return actors
 

@@ -254,7 +254,12 @@ class CoEvolution:
         for line in missing:
             warn(f"{self._outputs}: {line}, although the run has come to step {first}")
         self._log.started(
-            first, config.steps, changed=changed, missing=missing, rolled_back=rolled_back
+            first,
+            config.steps,
+            changed=changed,
+            missing=missing,
+            rolled_back=rolled_back,
+            verifier=self._pool.isolation_notes,
         )
 
     def _train(
