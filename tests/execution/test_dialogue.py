@@ -84,6 +84,21 @@ def test_arrays_are_values_that_both_sides_share() -> None:
         assert "PASSED" not in _statuses(pool, lie, given[:2])
 
 
+def test_names_mean_in_a_test_what_they_mean_in_python(pool: ExecutionPool) -> None:
+    source = "list = dict = sum = sorted = len = max = str = None\ndef f(x):\n    return (x, 1)"
+    tests = [
+        "assert list(f(3)) == [3, 1]",
+        "assert sorted(f(3)) == [1, 3] and max(f(3)) == 3",
+        "r = f(3)\nassert len(r) == 2",
+        "for x in (3,):\n    assert sum(f(x)) == x + 1 and str(f(x)) == '(3, 1)'",
+    ]
+    assert _statuses(pool, source, tests) == ["PASSED"] * len(tests)
+    largest = Problem("test/max", "The largest.", "max", "function")
+    assert _statuses(pool, "def max(x):\n    return 7", ["assert max([1]) == 7"], largest) == [
+        "PASSED"
+    ]
+
+
 def test_what_a_test_holds_back_never_enters_the_candidates_process(pool: ExecutionPool) -> None:
     look = (
         "import gc, sys\ndef f(x):\n    found = [v for v in globals().values() if v == 987654]\n"

@@ -17,7 +17,7 @@ MAX_TEST_CHARACTERS = 50_000
 # Around a call of the entry point these belong to the candidate's side: they only change the form
 # of the value that is reported, and may need the object itself (an iterator, an object of its own).
 # None of them makes a wrong value right for a candidate that does not know the right one.
-_SHAPING = frozenset(
+SHAPING = frozenset(
     {"list", "tuple", "set", "frozenset", "dict", "sorted", "next", "iter", "vars"}
     | {"len", "sum", "min", "max", "any", "all", "str", "repr"}
 )
@@ -227,7 +227,7 @@ class _Splitter:
             return True
         return (
             isinstance(node.func, ast.Name)
-            and node.func.id in _SHAPING
+            and node.func.id in SHAPING
             and len(node.args) == 1
             and not node.keywords
             and self._belongs_inside(node.args[0])

@@ -213,6 +213,7 @@ def _remote_object() -> type:
             "__eq__": equal,
             "__ne__": unequal,
             "__hash__": lambda self: peer.hash_of(self),
+            "__doc__": property(lambda self: _get(self, "__doc__")),
             **{name: _special(name) for name in _ALWAYS},
         },
     )

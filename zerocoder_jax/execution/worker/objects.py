@@ -236,7 +236,9 @@ class Table:
         if kind == "array":
             content: Any = values.encode_array(value)["array"]
         else:
-            content = [self.pack(part) for part in entry.seen]
+            content = entry.seen
+            if not _is_plain(content):
+                content = [self.pack(part) for part in content]
             if type(value) is not _KINDS[kind]:
                 own_class = self._pack_class(type(value))
         return [number, kind, own_class, content]
@@ -309,7 +311,8 @@ class Table:
         if kind == "array":
             entry.object[...] = values.decode_array(content)
         else:
-            _FILL[kind](entry.object, [self.unpack(part) for part in content])
+            parts = content if _is_plain(content) else [self.unpack(part) for part in content]
+            _FILL[kind](entry.object, parts)
         entry.seen = _parts(kind, entry.object)
 
     def unpack(self, data: Any) -> Any:
@@ -401,6 +404,14 @@ class Table:
         if not issubclass(mirror, base):
             raise Malformed("another type than it says")
         return base.__new__(mirror)
+
+
+def _is_plain(parts: list[Any]) -> bool:
+    """Whether parts are their own JSON: most lists are of numbers, or of texts."""
+    kinds = {*map(type, parts)}
+    if kinds == {int}:
+        return min(parts) > -values.LARGE and max(parts) < values.LARGE
+    return kinds <= _PLAIN
 
 
 def _own_hash(value: Any) -> int | None:

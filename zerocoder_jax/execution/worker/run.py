@@ -10,6 +10,7 @@ to report a value that it does not know.
 """
 
 import atexit
+import builtins
 import contextlib
 import errno
 import gc
@@ -23,6 +24,9 @@ import types
 from typing import Any, NoReturn
 
 from . import compiling, values
+from .assertions import SHAPING
+
+__builtins__ = dict(vars(builtins))  # type: ignore[assignment]  # see values.py
 
 # Descriptors of every run: 0 and 1 are the standard streams, 2 is /dev/null.
 REPORT = 3
@@ -62,7 +66,7 @@ def begin(keep_channel: bool = False) -> None:
 def new_module(name: str) -> dict[str, Any]:
     """The namespace of a fresh module, found under its name by ``dataclasses`` and ``pickle``."""
     module = types.ModuleType(name)
-    module.__dict__["__builtins__"] = __builtins__
+    module.__dict__["__builtins__"] = builtins
     sys.modules[name] = module
     return module.__dict__
 
@@ -87,6 +91,8 @@ def report_values(
     decode = values.decode
     mark = token.encode()
     namespace = new_module("solution")
+    # What a test means by these names, whatever the solution calls ``max`` or ``list``.
+    shaping = {name: getattr(builtins, name) for name in SHAPING if name != entry_point}
     try:
         exec(load(code), namespace)
     except BaseException as error:
@@ -101,7 +107,7 @@ def report_values(
                     exec(content, namespace)
                     continue
                 if mode == "eval":
-                    value = eval(content, namespace)
+                    value = eval(content, namespace, dict(shaping))
                 else:
                     value = resolve(namespace, entry_point or "")(*decode(content))
                 write(REPORT, b"%s%d=%s\n" % (mark, number, dumps(value)))

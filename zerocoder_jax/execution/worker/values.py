@@ -25,7 +25,7 @@ from typing import Any
 # Functions look builtins up where their module was when they were defined.
 __builtins__ = dict(vars(builtins))  # type: ignore[assignment]
 
-_LARGE = 1 << 63
+LARGE = 1 << 63
 # Far more than chance gives.
 _MOST_OF_A_HASH = 64
 _PLAIN = (str, bool, type(None), float)
@@ -76,7 +76,7 @@ def encode(value: Any) -> Any:
     if kind in _PLAIN:
         return value
     if kind is int:
-        return value if -_LARGE < value < _LARGE else {"int": hex(value)}
+        return value if -LARGE < value < LARGE else {"int": hex(value)}
     if kind is list:
         return [encode(item) for item in value]
     if kind is tuple:
