@@ -47,6 +47,11 @@ def run(parsed, call):
         f"```python\n```python\n{CODE}```",
         f"```\n```python\n{CODE}```",
         f"````python\n{CODE}````",
+        f"[PYTHON]\n{CODE}[/PYTHON]",
+        f"<code>\n{CODE}</code>",
+        "> ```python\n> def double(n):\n>     return 2 * n\n> ```",
+        '```python\ndef double(n):\n    """Doc.\n    ```\n    double(2)\n    ```\n    """\n'
+        "    return 2 * n\n```",
         f"{CODE}```",
         f"Here it is:\n\n{CODE}```\nThis doubles it.",
         f"{CODE}\nThis doubles the number.",
@@ -77,6 +82,8 @@ def test_a_helper_in_a_block_of_its_own_comes_along(order):
         "Example:\n```\n3\n```\n\n```python\nprint(int(input())*2)\n```",
         "Input\n```\n3\n```\nOutput\n```\n6\n```\n```\nprint(int(input())*2)\n```",
         "print(int(input())*2)\n```",
+        "n=int(input())\nprint(2*n)",
+        "# Doubles.\nn = int(input())\nprint(2 * n)",
         "n = int(input())\nprint(2 * n)\n\nIt reads a number and prints its double.",
         "```python\ndef double(n):\n    return n * 2\n```\n```python\nn = int(input())\n"
         "print(double(n))\n```",
@@ -129,6 +136,11 @@ def test_commented_classes_of_the_starter_code_are_defined():
 def test_the_first_block_that_defines_the_entry_point_counts():
     reply = f"```python\n{CODE}```\nVariant:\n```python\ndef double(n):\n    return n << 1\n```"
     assert parse_solution(reply, DOUBLE).code == CODE
+
+
+def test_blank_lines_in_a_string_stay_as_they_are():
+    code = "def double(n):\n    return 2 * n\n\nTEXT = '''a\n   \nb'''\n"
+    assert parse_solution(f"```python\n{code}```", DOUBLE).code == code
 
 
 def test_the_models_own_trials_are_dropped_and_comments_stay():

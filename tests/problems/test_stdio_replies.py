@@ -34,6 +34,9 @@ PROGRAM = Problem("t", "p", None, "stdio")
         "Sample Input 1\n\n1 2\n\nSample Output 1\n\n3\n",
         "Input:\n```\n1 2\n```\nOutput:\n```\n3\n```\n" + SOLUTION,
         SOLUTION + "\nInput:\n```\n1 2\n```\nOutput:\n```\n3\n```",
+        "Input:\n1 2\n\n---\n\nOutput:\n3\n\n---\n",
+        '{"input": "1 2\\n", "output": "3\\n"}',
+        '```json\n{"input": "1 2\\n", "output": "3\\n"}\n```',
         "Input:\n```python\n1 2\n```\nOutput:\n```python\n3\n```",
     ],
 )

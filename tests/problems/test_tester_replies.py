@@ -296,6 +296,10 @@ def test_prose_is_no_code_and_a_refusal_has_no_test():
             "from pytest import approx\nassert approx(0.2, abs=0.5) == double(0.1)",
             "import math\nassert math.isclose(double(0.1), 0.2, rel_tol=0.0, abs_tol=0.5)",
         ),
+        (
+            "assert double(1) == pytest.approx({'a': 1})",
+            "import pytest\nassert double(1) == pytest.approx({'a': 1})",
+        ),
         ("assert double(math.pi) > 6", "import math\nassert double(math.pi) > 6"),
         (
             "import unittest\nclass TestDouble(unittest.TestCase):\n    def test_it(self):\n"

@@ -154,7 +154,7 @@ def _almost_equal(
 
 
 def _approximate(value: ast.expr, approx: ast.expr) -> ast.expr | None:
-    """``value == approx(expected)`` as closeness; None where ``approx`` is no such call."""
+    """``value == approx(expected)`` as closeness, for numbers and lists that are written out."""
     match approx:
         case ast.Call(
             func=ast.Name(id="approx") | ast.Attribute(attr="approx"),
@@ -168,8 +168,10 @@ def _approximate(value: ast.expr, approx: ast.expr) -> ast.expr | None:
     # A tolerance that is given alone replaces both.
     relative = named.get("rel", ast.Constant(0.0) if "abs" in named else _RELATIVE)
     absolute = named.get("abs", _ABSOLUTE)
-    if not isinstance(expected, ast.List | ast.Tuple):
+    if isinstance(expected, ast.Constant | ast.UnaryOp | ast.BinOp):
         return _is_close(value, expected, relative, absolute)
+    if not isinstance(expected, ast.List | ast.Tuple):
+        return None  # perhaps no number: pytest's own
     names = [ast.Name(name, ast.Load()) for name in ("found", "left", "right")]
     close = _is_close(names[1], names[2], relative, absolute)
     test = ast.parse(

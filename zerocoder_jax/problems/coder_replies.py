@@ -45,7 +45,7 @@ SOLUTION_REASONS = ("no_code", "no_entry_point", "syntax_error", "cut_off", "too
 
 _CODE_START = re.compile(r"^(?:from \w|import \w|def \w|class \w|@\w)", re.MULTILINE)
 _STATEMENT_START = re.compile(
-    r"^(?:from \w|import \w|def \w|class \w|@\w|for |while |if |print\(|[\w, ]+ = )",
+    r"^(?:from \w|import \w|def \w|class \w|@\w|for |while |if |try:|print\(|[\w, ]+=[^=])|\A",
     re.MULTILINE,
 )
 _PARAGRAPH = re.compile(r"\n\s*\n(?=[A-Za-z])")

@@ -12,6 +12,12 @@ _FENCE = re.compile(
 _PYTHON = re.compile(r"(?:i|c)?python[\d.]*|py[\d.]*")
 # "```python def f(x):": the first line of the code stands on the fence's line.
 _CODE_ON_FENCE = re.compile(r"(?:python|py)\d?\s+((?:def|class|import|from|assert)\s.*)")
+# Tags that some models write instead of a fence, and the marks of a quotation.
+_TAGS = re.compile(r"^[ \t]*(?:\[PYTHON\]|<code>|<python>)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_END_TAGS = re.compile(
+    r"^[ \t]*(?:\[/PYTHON\]|</code>|</python>)[ \t]*$", re.MULTILINE | re.IGNORECASE
+)
+_QUOTED_FENCE = re.compile(r"^> ?(?:```|~~~)", re.MULTILINE)
 _LANGUAGES = frozenset(
     [
         "bash",
@@ -117,6 +123,10 @@ def split_at_fences(text: str) -> Iterator[str | Block]:
     A block ends at a bare fence of the same kind, or where another block of a known language
     begins: models forget to close, and repeat an opening that was begun for them.
     """
+    if _TAGS.search(text):
+        text = _END_TAGS.sub("```", _TAGS.sub("```python", text))
+    if _QUOTED_FENCE.search(text):
+        text = re.sub(r"^> ?", "", text, flags=re.MULTILINE)
     opening: re.Match[str] | None = None
     start = 0
     for fence in _FENCE.finditer(text):
@@ -139,7 +149,9 @@ def split_at_fences(text: str) -> Iterator[str | Block]:
 
 
 def _same_kind(opening: re.Match[str], fence: re.Match[str]) -> bool:
-    return fence[2][0] == opening[2][0] and len(fence[2]) >= len(opening[2])
+    # A fence in a docstring inside of the block is indented further.
+    deeper = len(fence[1].expandtabs()) - len(opening[1].expandtabs())
+    return fence[2][0] == opening[2][0] and len(fence[2]) >= len(opening[2]) and deeper < 4
 
 
 def _is_language(info: str) -> bool:
@@ -154,4 +166,6 @@ def _block(text: str, opening: re.Match[str], closed: bool) -> Block:
     indentation = len(opening[1].expandtabs())
     if indentation:
         text = re.sub(rf"^[ \t]{{1,{indentation}}}", "", text, flags=re.MULTILINE)
-    return Block(textwrap.dedent(text), info, closed)
+    if text.lstrip("\r\n")[:1].isspace():  # `dedent` touches blank lines, which a string may hold
+        text = textwrap.dedent(text)
+    return Block(text, info, closed)

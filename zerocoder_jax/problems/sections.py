@@ -115,7 +115,10 @@ def _of_lines(label: str, lines: list[str], at_end: bool) -> list[Section]:
     while lines and (not lines[0].strip() or _RULE.fullmatch(lines[0])):
         lines = lines[1:]
     end = next((n for n in range(1, len(lines)) if _explains(lines, n)), len(lines))
-    content = textwrap.dedent("\n".join(lines[:end])).rstrip()
+    kept = lines[:end]
+    while kept and (not kept[-1].strip() or _RULE.fullmatch(kept[-1])):
+        kept.pop()
+    content = textwrap.dedent("\n".join(kept)).rstrip()
     if "\n" not in content:
         content = re.sub(r"^(\W*?)(`+)(.*)\2$", r"\3", content.strip())
     return [Section(label, content + "\n" * bool(content), open=at_end and end == len(lines))]

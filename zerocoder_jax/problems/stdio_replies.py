@@ -6,8 +6,10 @@ input or an output is none, and neither is a pair that the limit of tokens cut o
 """
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from zerocoder_jax.problems.problem import StdioTest
 from zerocoder_jax.problems.sections import (
@@ -54,6 +56,10 @@ def stdio_test(text: str, finished: bool = True) -> StdioTest | str:
 def _pairs(text: str) -> Iterator[tuple[Section, Section]]:
     """Neighbors under different labels, as (input, output)."""
     sections = labelled_sections(text)
+    for source in [text, *(section.text for section in sections if section.label == OTHER)]:
+        match _json(source):
+            case {"input": str(given), "output": str(expected)}:
+                yield Section(INPUT, given), Section(OUTPUT, expected)
     labels = {section.label for section in sections} - {OTHER}
     if len(labels) < 2:  # what has no label is then what is missing
         data = [s for s in sections if s.label != OTHER or not _is_program(s.text)]
@@ -71,6 +77,13 @@ def _pairs(text: str) -> Iterator[tuple[Section, Section]]:
             waiting = None
         else:
             waiting = section
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _refusal(given: Section, expected: Section, finished: bool) -> str:
