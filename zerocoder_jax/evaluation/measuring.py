@@ -26,7 +26,7 @@ from zerocoder_jax.execution import MutationResult, Pool, Status
 from zerocoder_jax.problems import Problem
 from zerocoder_jax.rollout import Demand, SamplingSettings
 from zerocoder_jax.training.records import test_record
-from zerocoder_jax.training.sampling import ProblemSamples, Sample, Sampler
+from zerocoder_jax.training.sampling import VACUOUS, ProblemSamples, Sample, Sampler
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _Judging:
         self._failing: Future[np.ndarray] | None = None
         if problem.reference_tests:
             codes = [solution.parsed for solution in samples.solutions]
-            self._solutions = pool.submit_matrix(problem, codes, problem.reference_tests)
+            self._solutions = pool.submit_matrix(problem, codes, problem.reference_tests, True)
         if samples.tests:
             assert problem.reference_solution is not None
             self._mutation = pool.submit_mutation(
@@ -232,13 +232,14 @@ class _Judging:
                 mutation_score=score,
                 mutation_score_ungated=score if self._ungated else None,
             )
-        ungated = None
-        if self._failing is not None:
+        ungated = 0.0 if self._ungated and mutation.mutants else None
+        if column in mutation.failing and self._failing is not None:
             index = mutation.failing.index(column)
             statuses = self._failing.result()[:, index]
             ungated = _share(statuses != Status.PASSED, statuses != Status.UNAVAILABLE)
         return replace(
             result,
+            reason=VACUOUS if original == Status.VACUOUS else result.reason,
             passes=False,
             mutation_score=0.0 if mutation.mutants else None,
             mutation_score_ungated=ungated,

@@ -18,7 +18,8 @@ from zerocoder_jax.execution.packages import package_directory
 from zerocoder_jax.execution.process import PoolProcess, start_mutant_maker, start_worker
 from zerocoder_jax.execution.self_test import check_verdicts
 from zerocoder_jax.execution.status import Limits
-from zerocoder_jax.execution.tasks import Counts, MutationResult
+from zerocoder_jax.execution.tasks import Counts, MutationResult, Task
+from zerocoder_jax.execution.vacuous import VacuousTests
 from zerocoder_jax.problems import Problem, Test
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class ExecutionPool:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._shortcuts = shortcuts
         self._counts = Counts()
+        self._vacuous = VacuousTests(limits.seconds)
         self._scratch: str | None = None
         self._worker_number = 0
         self._settings: dict[str, Any] = {
@@ -114,19 +116,24 @@ class ExecutionPool:
         problem: Problem,
         solutions: Sequence[str | None],
         tests: Sequence[Test | None],
+        trusted: bool = False,
     ) -> "Future[np.ndarray]":
         """Like ``passing_matrix``, at once: the result is in the future."""
-        return self._dispatcher.submit(
-            tasks.matrix_task(
+
+        def task_of(tests: Sequence[Test | None]) -> Task:
+            return tasks.matrix_task(
                 problem, solutions, tests, self.limits.seconds, self._counts, self._shortcuts
             )
-        )
+
+        task = task_of(tests) if trusted else self._vacuous.left_out(problem, tests, task_of)
+        return self._dispatcher.submit(task)
 
     def passing_matrix(
         self,
         problem: Problem,
         solutions: Sequence[str | None],
         tests: Sequence[Test | None],
+        trusted: bool = False,
     ) -> np.ndarray:
         """Runs every solution on every test.
 
@@ -134,22 +141,25 @@ class ExecutionPool:
           problem: what they are for; its ``entry_point`` is what tests call.
           solutions: S sources; None stands for a reply without one.
           tests: T tests; None likewise.
+          trusted: the tests are a data set's, or your own: none of them is looked at for whether
+            it passes whatever a solution returns (``VACUOUS``).
 
         Returns:
           [S, T] uint8 ``Status``; compare with ``Status.PASSED``.
         """
-        return self.submit_matrix(problem, solutions, tests).result()
+        return self.submit_matrix(problem, solutions, tests, trusted).result()
 
     def passing_matrices(
         self,
         items: Iterable[tuple[Problem, Sequence[str | None], Sequence[Test | None]]],
+        trusted: bool = False,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Runs many problems; yields (index, matrix) as they finish, in any order.
 
         ``items`` is pulled while earlier ones run, only a little ahead of the workers: a generator
         that samples its solutions overlaps with their execution.
         """
-        return stream_matrices(self.submit_matrix, items, self.workers)
+        return stream_matrices(self.submit_matrix, items, self.workers, trusted)
 
     # ---- mutants -------------------------------------------------------------------------------
 
@@ -170,11 +180,13 @@ class ExecutionPool:
           limit: at most so many mutants, drawn at random by ``seed``; None or 0 takes all.
           seed: of that draw.
         """
-        return self._dispatcher.submit(
-            tasks.mutation_task(
+
+        def task_of(tests: Sequence[Test | None]) -> Task:
+            return tasks.mutation_task(
                 problem, solution, tests, limit, seed, self.limits.seconds, self._counts
             )
-        )
+
+        return self._dispatcher.submit(self._vacuous.left_out(problem, tests, task_of))
 
     def mutants(
         self, solution: str, entry_point: str | None, limit: int | None = None, seed: int = 0
@@ -237,6 +249,7 @@ def stream_matrices(
     submit: Callable[..., "Future[np.ndarray]"],
     items: Iterable[tuple[Problem, Sequence[str | None], Sequence[Test | None]]],
     workers: int,
+    trusted: bool,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """``passing_matrices`` by way of ``submit``; see there."""
     running: dict[Future[np.ndarray], int] = {}
@@ -250,7 +263,7 @@ def stream_matrices(
                     exhausted = True
                     break
                 index, (problem, solutions, tests) = item
-                running[submit(problem, solutions, tests)] = index
+                running[submit(problem, solutions, tests, trusted)] = index
                 if any(future.done() for future in running):
                     break
             if running:

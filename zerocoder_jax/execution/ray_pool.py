@@ -143,26 +143,36 @@ class RayPool:
     # ---- the interface of ExecutionPool --------------------------------------------------------
 
     def submit_matrix(
-        self, problem: Problem, solutions: Sequence[str | None], tests: Sequence[Test | None]
+        self,
+        problem: Problem,
+        solutions: Sequence[str | None],
+        tests: Sequence[Test | None],
+        trusted: bool = False,
     ) -> "Future[np.ndarray]":
         """See ``ExecutionPool.submit_matrix``."""
         shape = (len(solutions), len(tests))
-        arguments = (problem, list(solutions), list(tests))
+        arguments = (problem, list(solutions), list(tests), trusted)
         return self._submit(
             "submit_matrix", arguments, lambda: np.full(shape, Status.UNAVAILABLE, np.uint8)
         )
 
     def passing_matrix(
-        self, problem: Problem, solutions: Sequence[str | None], tests: Sequence[Test | None]
+        self,
+        problem: Problem,
+        solutions: Sequence[str | None],
+        tests: Sequence[Test | None],
+        trusted: bool = False,
     ) -> np.ndarray:
         """See ``ExecutionPool.passing_matrix``."""
-        return self.submit_matrix(problem, solutions, tests).result()
+        return self.submit_matrix(problem, solutions, tests, trusted).result()
 
     def passing_matrices(
-        self, items: Iterable[tuple[Problem, Sequence[str | None], Sequence[Test | None]]]
+        self,
+        items: Iterable[tuple[Problem, Sequence[str | None], Sequence[Test | None]]],
+        trusted: bool = False,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """See ``ExecutionPool.passing_matrices``."""
-        return stream_matrices(self.submit_matrix, items, self.workers)
+        return stream_matrices(self.submit_matrix, items, self.workers, trusted)
 
     def submit_mutation(
         self,

@@ -23,6 +23,7 @@ class Status(IntEnum):
     UNPARSABLE = 8  # there was no solution or no test
     UNAVAILABLE = 9
     NOT_RUN = 10  # the original fails this test, so its mutants were not asked
+    VACUOUS = 11  # the test passes whatever a solution returns
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,9 @@ class MutationResult:
     @property
     def failing(self) -> list[int]:
         """The tests that were run on the original and do not pass there."""
-        unjudged = (Status.PASSED, Status.UNAVAILABLE, Status.UNPARSABLE, Status.NOT_RUN)
-        return [int(test) for test in np.flatnonzero(~np.isin(self.original, unjudged))]
+        unasked = (Status.UNAVAILABLE, Status.UNPARSABLE, Status.NOT_RUN, Status.VACUOUS)
+        failing = ~np.isin(self.original, (Status.PASSED, *unasked))
+        return [int(test) for test in np.flatnonzero(failing)]
 
     @property
     def killed(self) -> np.ndarray:
@@ -134,7 +135,7 @@ def test_record(test: Test) -> dict[str, Any]:
     raise TypeError(f"not a test: {test!r}")
 
 
-def _test_key(test: Test | None) -> str | None:
+def test_key(test: Test | None) -> str | None:
     """Equal for tests that ask the same. Not their ``repr``, which ends at 4300 digits."""
     return None if test is None else json.dumps(test_record(test))
 
@@ -173,7 +174,7 @@ def matrix_task(
     # Equal programs and equal tests run once; the first of each stands for all.
     programs = {row: compiled[str(solutions[row])] for row in rows}
     row_groups = _groups(rows, lambda row: programs[row].get("key"), shortcuts)
-    column_groups = _groups(columns, lambda column: _test_key(tests[column]), shortcuts)
+    column_groups = _groups(columns, lambda column: test_key(tests[column]), shortcuts)
     distinct = tuple(test for group in column_groups if (test := tests[group[0]]) is not None)
 
     jobs: list[Job] = []
@@ -258,7 +259,7 @@ def mutation_task(
         original[:] = matrix[0]
         return result
 
-    groups = _groups(columns, lambda column: _test_key(tests[column]), True)
+    groups = _groups(columns, lambda column: test_key(tests[column]), True)
     distinct = tuple(test for group in groups if (test := tests[group[0]]) is not None)
     limits = (seconds,) * len(distinct)
     (verdicts,) = yield [RunJob(program, problem.entry_point, distinct, limits)]

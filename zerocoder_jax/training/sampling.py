@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 CODER, TESTER = 0, 1
 ROLES = ("coder", "tester")
+# Why a test that was run is none after all; the reasons of parsing are in ``problems``.
+VACUOUS = "vacuous"
 
 
 def sampling_settings(rollout: Any) -> SamplingSettings:
@@ -309,7 +311,7 @@ class Sampler:
         matrix = self._pool.submit_matrix(problem, solutions, tests)
         reference = None
         if labelled:
-            reference = self._pool.submit_matrix(problem, solutions, problem.reference_tests)
+            reference = self._pool.submit_matrix(problem, solutions, problem.reference_tests, True)
         return Execution(samples, matrix, reference)
 
 
@@ -337,6 +339,10 @@ class Execution:
     def wait(self) -> ProblemSamples:
         """Wait for the verdicts and return the samples with them."""
         self.samples.statuses = np.asarray(self.matrix.result())
+        for column in np.flatnonzero((self.samples.statuses == Status.VACUOUS).any(axis=0)):
+            # A test that passes whatever a solution returns is a reply without a test.
+            test = self.samples.tests[column]
+            test.parsed, test.reason = None, VACUOUS
         if self.reference is not None:
             verdicts = np.asarray(self.reference.result())
             passed, unavailable = verdicts == Status.PASSED, verdicts == Status.UNAVAILABLE

@@ -17,6 +17,7 @@ const STATUSES = {
   UNPARSABLE: { letter: "–", words: "unparsable", meaning: "the reply holds no solution or no test" },
   UNAVAILABLE: { letter: "?", words: "unavailable", meaning: "the verifier could not say; nobody is blamed" },
   NOT_RUN: { letter: "·", words: "not run", meaning: "this pair was not run" },
+  VACUOUS: { letter: "V", words: "vacuous", meaning: "the test passes whatever a solution returns" },
 };
 const UNKNOWN = { letter: "?", words: "unknown", meaning: "a status this page does not know" };
 
