@@ -99,7 +99,8 @@ ASSERTS = {
 @pytest.mark.parametrize("code", ASSERTS)
 def test_asserts_mean_what_python_says(code: str, pool: ExecutionPool) -> None:
     solution = RIGHT + "\nhelper = 2\nclass Odd(int):\n    def __mul__(self, other): return 9\n"
-    assert pool.passing_matrix(SQUARE, [solution], [AssertTest(code)])[0, 0] == ASSERTS[code]
+    matrix = pool.passing_matrix(SQUARE, [solution], [AssertTest(code)], trusted=True)
+    assert matrix[0, 0] == ASSERTS[code]
 
 
 VALUES = {
@@ -202,10 +203,10 @@ def test_shortcuts_change_no_verdict() -> None:
     tests += [CallTest((3,), 10), AssertTest("for x in (1, 2):\n    assert f(x) == x * x + 1")]
     limits = Limits(seconds=0.5, memory_mb=256)
     with ExecutionPool(2, limits, "rlimits") as quick:
-        short = quick.passing_matrix(SQUARE, solutions, tests)
+        short = quick.passing_matrix(SQUARE, solutions, tests, trusted=True)
         assert quick.statistics["deduplicated"] > 0
     with ExecutionPool(2, limits, "rlimits", shortcuts=False) as plain:
-        long = plain.passing_matrix(SQUARE, solutions, tests)
+        long = plain.passing_matrix(SQUARE, solutions, tests, trusted=True)
         assert plain.statistics["deduplicated"] == 0
         assert plain.statistics["runs"] == len(solutions) * len(tests)
     np.testing.assert_array_equal(short, long)

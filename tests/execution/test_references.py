@@ -18,7 +18,7 @@ def _failing(pool: ExecutionPool, problems: list[Problem]) -> dict[str, list[str
     items = [(p, [p.reference_solution], p.reference_tests) for p in problems]
     return {
         problems[index].task_id: [Status(status).name for status in matrix[0]]
-        for index, matrix in pool.passing_matrices(items)
+        for index, matrix in pool.passing_matrices(items, trusted=True)
         if (matrix != P).any()
     }
 

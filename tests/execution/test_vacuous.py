@@ -44,6 +44,18 @@ EMPTY = [
     "any(f(n) != n for n in range(5)) or True",
     "sorted([f(3)], key=repr) != []",
     "not (f(1) == 1 and f(2) == 7 and f(3) == 9)",
+    "f(3) == f(3) == f(3)",
+    "f(3) == 9 or f",
+    "not f(3) or f(3)",
+    "any([f(3) == 9, True])",
+    "f(3) is not []",
+    "f(3) != f",
+    "isinstance(f(3), type(f(3)))",
+    "hasattr(f(3), '__class__')",
+    "bool([f(3)])",
+    "[f(n) for n in [1, 2]]",
+    "(f(3) == f(3)) is True",
+    "True if f(3) else True",
 ]
 WEAK = [
     "f(3)",
@@ -88,11 +100,11 @@ def test_a_weak_test_is_judged_like_any_other(condition: str, pool: ExecutionPoo
         "def check(g):\n    assert g(3) == g(3)\ncheck(f)",
         "class Any:\n    def __eq__(self, other):\n        return True\nassert f(3) == Any()",
         "Any = type('Any', (), {'__eq__': lambda *_: True})\nassert f(3) == Any()",
-        "f = lambda x: 9\nassert f(3) == 9",
         "try:\n    assert f(3) == 7\nexcept AssertionError:\n    pass",
-        "def test_f():\n    assert f(3) == 9",
         "x = [3]\nassert f(x) != 9 or x == [3]",
-        "class TestF:\n    def test(self):\n        assert f(3) == 9",
+        "n = 3\nassert f(n) == 9 or n == 3",
+        "result = [f(3)]\nassert len(result) == 1",
+        "result = f(3)\nassert result == f(3)",
     ],
 )
 def test_statements_are_judged_by_what_they_do_too(code: str, pool: ExecutionPool) -> None:

@@ -114,7 +114,7 @@ class VacuousTests:
 
     def _job(self, program: Program, entry_point: str, tests: dict[Any, Any]) -> Job:
         limits = (self._seconds,) * len(tests)
-        return RunJob(program, entry_point, tuple(tests.values()), limits, True)
+        return RunJob(program, entry_point, tuple(tests.values()), limits)
 
 
 def _source(entry_point: str, body: str) -> str:

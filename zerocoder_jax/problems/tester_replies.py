@@ -15,7 +15,7 @@ too_long               a reply or a test of unreasonable size
 no_assert              Python without an assert (stdio: an empty output)
 not_data               (stdio) a program or an explanation stands for the input or the output
 no_call                no assert calls the entry point
-constant_assert        its outcome does not depend on the call: see ``tautologies.py``
+constant_assert        names nothing, as ``assert True``; ``execution/vacuous.py`` finds the others
 guarded_assert         stands in a try, an if, a loop or a with: it might never be judged
 exits                  ends the process: ``exit()``, ``sys.exit()``, ``os._exit()``, SystemExit
 inspection_import      needs a module that can look at or change the solution or the judge
@@ -51,7 +51,6 @@ from zerocoder_jax.problems.statement_names import (
     undefined_names,
 )
 from zerocoder_jax.problems.stdio_replies import LONGEST_TEST, stdio_test
-from zerocoder_jax.problems.tautologies import depends_on_call, is_tautology
 
 TEST_REASONS = (
     "no_code",
@@ -73,20 +72,6 @@ TEST_REASONS = (
 )
 
 
-# Methods by which an object could agree with every value.
-_COMPARING = frozenset(
-    [
-        "__eq__",
-        "__ne__",
-        "__lt__",
-        "__le__",
-        "__gt__",
-        "__ge__",
-        "__bool__",
-        "__contains__",
-        "__len__",
-    ]
-)
 # The sandbox brings a stand-in of pytest.
 _PACKAGES = frozenset({"numpy"})
 _ALIASES = {"np": "numpy"}
@@ -275,8 +260,6 @@ def _judge(
     if not _calls_entry_point(asked, before, entry_point):
         names = any(isinstance(child, ast.Name) for child in ast.walk(node.test))
         raise _Refused("no_call" if names else "constant_assert")
-    if is_tautology(asked, entry_point, _results(before, entry_point)):
-        raise _Refused("constant_assert")
     # The message is not needed and could hold code.
     kept = [*_needed(node, before, entry_point), ast.Assert(test=node.test, msg=None)]
     undefined = undefined_names("\n".join(map(ast.unparse, kept))) - known
@@ -289,8 +272,6 @@ def _judge(
     for statement in kept:
         if entry_point.partition(".")[0] in names_stored(statement):
             raise _Refused("rebinds_entry_point")
-        if _COMPARING & names_stored(statement):
-            raise _Refused("constant_assert")  # an object of the test's own that equals everything
     if undefined - set().union(*map(bound_names, imports)):
         raise _Refused("undefined_name")
     return kept
@@ -387,15 +368,6 @@ def _is_instance(receiver: ast.expr, before: list[ast.stmt], owner: str) -> bool
                 for node in before
             )
     return False
-
-
-def _results(before: list[ast.stmt], entry_point: str) -> set[str]:
-    """Names of the variables and functions that hold, or make, what the entry point returns."""
-    results: set[str] = set()
-    for statement in before:
-        if depends_on_call(statement, entry_point, results):
-            results |= bound_names(statement) | names_changed(statement)
-    return results
 
 
 def _needed(node: ast.Assert, before: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
