@@ -95,6 +95,9 @@ def get_config() -> ConfigDict:
     config.rollout.rows = 256
     # Decode steps between two looks at who has finished.
     config.rollout.window = 32
+    # When at most 16 rows are left: tokens drafted for each row and pass, from its prompt and the
+    # other replies to it. Replies are the same with and without; 0 decodes token by token.
+    config.rollout.draft_tokens = 0
     # Precision of the weights that are sampled from: "bfloat16", "float32" or "int8".
     config.rollout.dtype = "bfloat16"
     # Cap of the truncated importance weights that correct a sampler unlike the trained policy

@@ -57,6 +57,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "rollout.max_prompt_tokens": (1, None),
     "rollout.rows": (1, None),
     "rollout.window": (1, None),
+    "rollout.draft_tokens": (0, 31),
     "rollout.importance_cap": (0, None),
     "execution.workers": (0, None),
     "execution.seconds": (0.01, None),

@@ -27,6 +27,7 @@ class Rows:
     Attributes:
         token: int32 [R], the last token of the row, which is fed next.
         start: int32 [R], the time of the prompt's first token; see ``cache``.
+        position: int32 [R], of that token in its text.
         produced: int32 [R], how many tokens have been sampled.
         limit: int32 [R], the row is finished when it has produced so many.
         live: bool [R]; the results of a row that is not are ignored.
@@ -36,6 +37,7 @@ class Rows:
 
     token: Any
     start: Any
+    position: Any
     produced: Any
     limit: Any
     live: Any
@@ -57,6 +59,7 @@ class Window:
         tokens: int32 [W, R]; those of a row end where ``produced`` says.
         log_probs, sampled_log_probs: float32 [W, R]; see ``sampling.Sampled``.
         searched: int32 [1], steps in which a row's truncation took the exact search.
+        passes: int32 [R], steps in which the row was live; with drafts fewer than its tokens.
     """
 
     steps: jax.Array
@@ -66,6 +69,7 @@ class Window:
     log_probs: jax.Array
     sampled_log_probs: jax.Array
     searched: jax.Array
+    passes: jax.Array
 
 
 def decode_window(
@@ -123,7 +127,7 @@ def decode_window(
         )  # [R, D]
         with jax.named_scope("head"):
             logits = vocabulary_logits(hidden, weights["head"])  # [R, V] of this shard
-        sampled = _sample(logits, rows, done, tensor_axis)
+        sampled = sample_rows(logits, rows, done.produced, done.live, tensor_axis)
 
         produced = done.produced + done.live
         stopped = jnp.any(sampled.tokens[:, None] == stops, axis=-1) | (produced >= rows.limit)
@@ -138,6 +142,7 @@ def decode_window(
                 done.sampled_log_probs, sampled.sampled_log_probs[None], row
             ),
             searched=done.searched + jnp.any(sampled.searched),
+            passes=done.passes + done.live,
         )
         return Cache(keys, values), done, sampled.tokens
 
@@ -149,16 +154,30 @@ def decode_window(
         log_probs=jnp.zeros((window, num_rows), jnp.float32),
         sampled_log_probs=jnp.zeros((window, num_rows), jnp.float32),
         searched=jnp.zeros((1,), jnp.int32),
+        passes=jnp.zeros((num_rows,), jnp.int32),
     )
     with jax.named_scope("decode_window"):
         cache, done, _ = jax.lax.while_loop(goes_on, step, (cache, nothing, rows.token))
     return cache, done
 
 
-def _sample(logits: jax.Array, rows: Rows, done: Window, tensor_axis: str | None) -> Sampled:
-    """Sample each row; devices that hold parts of the vocabulary share the rows among them."""
-    uniforms = token_uniforms(rows.key, done.produced)
-    inputs = (uniforms, rows.temperature, rows.top_p, rows.top_k, done.live)
+def sample_rows(
+    logits: jax.Array,
+    rows: Rows,
+    produced: jax.Array,
+    live: jax.Array,
+    tensor_axis: str | None,
+) -> Sampled:
+    """Sample each row; devices that hold parts of the vocabulary share the rows among them.
+
+    Args:
+        logits: float32 [R, V] of this device's part of the vocabulary.
+        rows: keys and settings.
+        produced: int32 [R], tokens before the one that is sampled.
+        live: bool [R].
+    """
+    uniforms = token_uniforms(rows.key, produced)
+    inputs = (uniforms, rows.temperature, rows.top_p, rows.top_k, live)
     if tensor_axis is None:
         return sample_tokens(logits, *inputs)
     shards = jax.lax.axis_size(tensor_axis)

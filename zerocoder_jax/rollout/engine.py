@@ -28,6 +28,7 @@ from zerocoder_jax.parallel.mesh import owners_of_rows
 from zerocoder_jax.policy import LoraSettings, Params, Policy
 from zerocoder_jax.rollout.decode import Window
 from zerocoder_jax.rollout.demand import Demand
+from zerocoder_jax.rollout.drafts import DRAFT_ROWS
 from zerocoder_jax.rollout.programs import Programs
 from zerocoder_jax.rollout.prompt_packing import (
     prefill_calls,
@@ -60,6 +61,8 @@ class EngineSettings:
         rows: decoded together on one device at most; more samples than that take turns.
         window: decode steps between two looks at who has finished, at most.
         max_prompt_tokens: of the longest prompt that is taken.
+        draft_tokens: drafted for each row and pass when at most 16 rows are left on each device and
+            no sample waits, see ``drafts``; 0: none. Tokens are the same with and without.
         dtype: of weights, cache and products: "float32", "bfloat16", or "int8" (kernels in int8,
             everything else in bfloat16).
     """
@@ -67,6 +70,7 @@ class EngineSettings:
     rows: int = 256
     window: int = 32
     max_prompt_tokens: int = 2048
+    draft_tokens: int = 0
     dtype: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
@@ -112,6 +116,7 @@ class RolloutEngine:
         self._dtype = jnp.float32 if shapes.dtype == "float32" else jnp.bfloat16
         self._max_rows, self._window = int(shapes.rows), int(shapes.window)
         self._max_prompt = int(shapes.max_prompt_tokens)
+        self._draft_tokens = int(shapes.draft_tokens)
         self._global_mesh, self._mesh = rollout_meshes(mesh)
         self._devices = self._mesh.shape["rows"]
         self._slots = 0
@@ -285,14 +290,18 @@ class RolloutEngine:
             statistics.count_prefills(prefills, prompts)
             if not schedule.live.any():
                 break
-            window = self._decode(programs, schedule, replies, samples)
+            drafting = self._drafts(schedule)
+            if drafting:
+                window = self._draft(programs, schedule, replies, samples, prompts)
+            else:
+                window = self._decode(programs, schedule, replies, samples)
             statistics.seconds += time.perf_counter() - began
             # The device is at work: now there is time for whoever waits for replies.
             yield from finished
             if self.statistics is not statistics:
                 raise RuntimeError("generate was called again before these replies were taken")
             began = time.perf_counter()
-            finished = self._harvest(window, schedule, replies, samples, statistics)
+            finished = self._harvest(window, schedule, replies, samples, statistics, drafting)
         if self._warm:
             statistics.recompilations = len(programs) - compiled_before
         self._warm = True
@@ -308,7 +317,8 @@ class RolloutEngine:
         for the rows that calls have needed so far, not for all that the settings allow.
         """
         longest = max(self._settings.max_new_tokens, longest)
-        slots = -(-(self._max_prompt + longest) // SLOT_MULTIPLE) * SLOT_MULTIPLE
+        needed = self._max_prompt + longest + self._draft_tokens
+        slots = -(-needed // SLOT_MULTIPLE) * SLOT_MULTIPLE
         wanted = min(self._max_rows, max(1, -(-samples // self._devices)))
         rows = next(size for size in batch_sizes(self._max_rows) if size >= wanted)
         if self._programs is None or slots > self._slots or rows > self._rows:
@@ -325,6 +335,7 @@ class RolloutEngine:
                 quantized=self._quantized,
                 lora=self._lora,
                 shared_tokens=max(map(len, self._prefixes or ()), default=0),
+                draft_tokens=self._draft_tokens,
             )
         return self._programs
 
@@ -341,6 +352,26 @@ class RolloutEngine:
             self._put(schedule.clock.astype(np.int32)),
             self._put(schedule.least_live().astype(np.int32)),
         )
+        return window
+
+    def _drafts(self, schedule: Schedule) -> bool:
+        """Whether the next window is one of drafts; those after it are then, too."""
+        return self._draft_tokens > 0 and not schedule.waiting and schedule.batch <= DRAFT_ROWS
+
+    def _draft(
+        self,
+        programs: Programs,
+        schedule: Schedule,
+        replies: Replies,
+        samples: Samples,
+        prompts: list[list[int]],
+    ) -> Window:
+        texts = replies.texts(
+            schedule, samples, prompts, programs.text_capacity, programs.text_room
+        )
+        rows = replies.device_rows(schedule, samples)
+        inputs = jax.tree.map(self._put, (rows, texts))
+        self._cache, window = programs.draft(self._weights, self._cache, *inputs)
         return window
 
     def _prefill(
@@ -390,22 +421,28 @@ class RolloutEngine:
         replies: Replies,
         samples: Samples,
         statistics: RolloutStatistics,
+        drafted: bool,
     ) -> list[Rollout]:
         """Wait for a window; keep its tokens, and return the replies that it finished."""
         window: Any = jax.device_get(on_device)
         batch = (self._devices, schedule.batch)
         produced, live = window.produced.reshape(batch), window.live.reshape(batch)
-        tile = self._programs.tile_read(schedule.batch)
-        statistics.count_window(schedule, window, replies.produced[:, : schedule.batch], tile)
+        before = replies.produced[:, : schedule.batch]
+        if drafted:
+            statistics.count_drafts(window, before)
+        else:
+            tile = self._programs.tile_read(schedule.batch)
+            statistics.count_window(schedule, window, before, tile)
         replies.keep(window, produced)
         done = (schedule.occupant[:, : schedule.batch] != FREE) & ~live
         finished = []
         for device, row in np.argwhere(done).tolist():
             sample = int(schedule.occupant[device, row])
-            tokens, log_probs, sampled_log_probs = replies.take(device, row)
+            prompt = int(samples.prompt[sample])
+            tokens, log_probs, sampled_log_probs = replies.take(device, row, prompt)
             finished.append(
                 Rollout(
-                    prompt_index=int(samples.prompt[sample]),
+                    prompt_index=prompt,
                     sample_index=int(samples.number[sample]),
                     tokens=tokens,
                     log_probs=log_probs,

@@ -20,6 +20,7 @@ from zerocoder_jax.policy.attention import AttentionName
 from zerocoder_jax.rollout.attention import DecodeAttentionName, Tile, attention_for, tile_read
 from zerocoder_jax.rollout.cache import Cache, cache_shape, copy_rows
 from zerocoder_jax.rollout.decode import Rows, Window, decode_window
+from zerocoder_jax.rollout.drafts import DRAFT_ROWS, Texts, draft_window
 from zerocoder_jax.rollout.prefill import prefill
 from zerocoder_jax.rollout.prompt_packing import SMALLEST_PROMPT, prompts_per_prefill
 from zerocoder_jax.rollout.weights import DecodeWeights, decode_weights, weight_specs
@@ -45,6 +46,7 @@ class Programs:
         quantized: bool = False,
         lora: LoraSettings | None = None,
         shared_tokens: int = 0,
+        draft_tokens: int = 0,
     ):
         """
         Args:
@@ -58,6 +60,7 @@ class Programs:
             quantized: kernels are int8.
             lora: of the adapters that the weights have; None: they have none.
             shared_tokens: of the longest beginning that prompts share; 0: none is shared.
+            draft_tokens: drafted for each row and pass when few rows are left; 0: none.
         """
         self.mesh = mesh
         self._config = config
@@ -66,11 +69,17 @@ class Programs:
         self._dtype = compute_dtype
         self._quantized = quantized
         self._lora = lora
+        self._draft_tokens = draft_tokens
+        # Of a text to draft from: room for one window's tokens, in addition to a prompt, its reply
+        # and the other replies that fit.
+        self.text_room = (window + 1) * (draft_tokens + 1)
+        self.text_capacity = 2 * slots + self.text_room
         platform = mesh.devices.flat[0].platform
         self.decode_attention = attention_for(platform, config.head_dim)
         self._functions = _functions(
             *(config, mesh, self.decode_attention, window, stop_tokens, compute_dtype),
             *(quantized, lora, -(-shared_tokens // SMALLEST_PROMPT) * SMALLEST_PROMPT),
+            draft_tokens,
         )
         self._table = ProgramTable(self.lower)
 
@@ -88,7 +97,7 @@ class Programs:
         size, item = self._config.head_dim, jnp.dtype(self._dtype).itemsize
         return tile_read(self.decode_attention, batch, kv_heads, size, item, self._slots)
 
-    # ---- the three programs --------------------------------------------------------------------
+    # ---- the four programs ---------------------------------------------------------------------
 
     def decode(
         self, weights: DecodeWeights, cache: Cache, rows: Rows, clock: Any, least_live: Any
@@ -96,6 +105,13 @@ class Programs:
         """``decode.decode_window`` of ``[devices * R]`` rows; clock and least_live [devices]."""
         size = rows.token.shape[0] // self._devices
         return self._table["decode", size](weights, cache, rows, clock, least_live)
+
+    def draft(
+        self, weights: DecodeWeights, cache: Cache, rows: Rows, texts: Texts
+    ) -> tuple[Cache, Window]:
+        """``drafts.draft_window`` of ``[devices * R]`` rows."""
+        size = rows.token.shape[0] // self._devices
+        return self._table["draft", size](weights, cache, rows, texts)
 
     def prefill(self, weights: DecodeWeights, cache: Cache, tokens: Any, *places: Any) -> Cache:
         """``prefill.prefill`` of ``[devices * N, T]`` tokens; its count is [devices]."""
@@ -108,6 +124,8 @@ class Programs:
     def warm_up(self, batch_sizes: Sequence[int], buckets: Iterable[int]) -> None:
         """Compile all that is missing, side by side."""
         wanted = [("decode", size) for size in batch_sizes]
+        if self._draft_tokens:
+            wanted += [("draft", size) for size in batch_sizes if size <= DRAFT_ROWS]
         wanted += [("prefill", bucket) for bucket in buckets] + [("copy_rows", self._rows)]
         self._table.compile(wanted)
 
@@ -129,10 +147,11 @@ class Programs:
     def lower(self, kind: str, size: int) -> Any:
         """The program before compilation, for this mesh, which may be of devices not here."""
         weights, cache = self.abstract_weights(), self.abstract_cache()
-        if kind == "decode":
+        if kind in ("decode", "draft"):
             rows = Rows(
                 token=self._vector(size),
                 start=self._vector(size),
+                position=self._vector(size),
                 produced=self._vector(size),
                 limit=self._vector(size),
                 live=self._vector(size, jnp.bool_),
@@ -142,6 +161,9 @@ class Programs:
                 top_k=self._vector(size),
             )
             arguments: tuple[Any, ...] = (weights, cache, rows, self._vector(1), self._vector(1))
+            if kind == "draft":
+                tokens = self._vector(size, jnp.int32, self.text_capacity)
+                arguments = (weights, cache, rows, Texts(tokens, self._vector(size)))
         elif kind == "prefill":
             vector = self._vector(prompts_per_prefill(size))
             tokens = self._vector(prompts_per_prefill(size), jnp.int32, size)
@@ -196,8 +218,9 @@ def _functions(
     quantized: bool,
     lora: LoraSettings | None,
     shared_capacity: int,
+    draft_tokens: int,
 ) -> dict[str, Any]:
-    """The three programs, jitted for a mesh; the cache is donated."""
+    """The four programs, jitted for a mesh; the cache is donated."""
     platform = mesh.devices.flat[0].platform
     # Prompts on GPUs go through cuDNN's flash attention, which takes no float32.
     on_gpu = platform in ("gpu", "cuda") and compute_dtype != jnp.float32
@@ -214,6 +237,15 @@ def _functions(
             window=window,
             stop_tokens=stop_tokens,
             attention=decode_attention,
+            **shared,
+        )
+
+    def draft_rows(weights: Any, cache: Any, rows: Any, texts: Any) -> Any:
+        return draft_window(
+            *(weights, cache, rows, texts),
+            window=window,
+            fed=draft_tokens + 1,
+            stop_tokens=stop_tokens,
             **shared,
         )
 
@@ -235,11 +267,19 @@ def _functions(
 
     weights_spec = weight_specs(config, quantized=quantized, lora=lora)
     split, cache_spec, by_step = P("rows"), P("rows", "tensor"), P(None, "rows")
-    window_spec: Any = Window(*cast(Any, (split, split, split, by_step, by_step, by_step, split)))
+    window_spec: Any = Window(
+        *cast(Any, (split, split, split, by_step, by_step, by_step, split, split))
+    )
     return {
         "decode": mapped(
             decode_rows,
             (weights_spec, cache_spec, split, split, split),
+            (cache_spec, window_spec),
+            donated=1,
+        ),
+        "draft": mapped(
+            draft_rows,
+            (weights_spec, cache_spec, split, split),
             (cache_spec, window_spec),
             donated=1,
         ),

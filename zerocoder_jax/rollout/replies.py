@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zerocoder_jax.rollout.decode import Rows, Window
+from zerocoder_jax.rollout.drafts import Texts, texts_of_rows
 from zerocoder_jax.rollout.sampling import SamplingSettings
 from zerocoder_jax.rollout.schedule import FREE, Copy, Schedule
 
@@ -98,14 +99,16 @@ class Replies:
         self.produced = np.zeros(shape, np.int32)
         self._last = np.zeros(shape, np.int32)
         self._sample = np.full(shape, FREE)
+        self._prompt_lengths = np.ones(shape, np.int32)
         self._tokens = np.zeros((*shape, longest), np.int32)
         self._log_probs = np.zeros((*shape, longest), np.float32)
         self._sampled_log_probs = np.zeros((*shape, longest), np.float32)
+        self._finished: dict[int, list[np.ndarray]] = {}
 
     @property
     def _arrays(self) -> tuple[np.ndarray, ...]:
         buffers = (self._tokens, self._log_probs, self._sampled_log_probs)
-        return (self.produced, self._last, self._sample, *buffers)
+        return (self.produced, self._last, self._sample, self._prompt_lengths, *buffers)
 
     def begin(self, schedule: Schedule, samples: Samples, prompts: list[list[int]]) -> None:
         """Rows that have a new occupant start with the last token of its prompt."""
@@ -114,6 +117,7 @@ class Replies:
         self.produced[new] = 0
         occupants = samples.prompt[schedule.occupant[new]]
         self._last[new] = [prompts[prompt][-1] for prompt in occupants]
+        self._prompt_lengths[new] = [len(prompts[prompt]) for prompt in occupants]
 
     def move(self, copies: list[Copy]) -> None:
         """Follow rows that moved within the batch."""
@@ -128,6 +132,7 @@ class Replies:
         return Rows(
             token=self._last[:, batch].ravel(),
             start=schedule.start[:, batch].ravel().astype(np.int32),
+            position=(self._prompt_lengths[:, batch] - 1 + self.produced[:, batch]).ravel(),
             produced=self.produced[:, batch].ravel(),
             limit=samples.limit[occupant],
             live=occupant != FREE,
@@ -141,7 +146,7 @@ class Replies:
         """Append a window's tokens; ``produced`` [devices, batch] is the state after it."""
         devices, batch = produced.shape
         before = self.produced[:, :batch]
-        steps = int(window.steps.max())
+        steps = int((produced - before).max(initial=0))
         step = np.arange(steps)[:, None, None]
         real = step < (produced - before)  # [W, devices, batch]
         steps_of, device, row = np.nonzero(real)
@@ -157,9 +162,39 @@ class Replies:
         newest = np.take_along_axis(self._tokens[:, :batch], last, axis=-1)[..., 0]
         self._last[:, :batch] = np.where(produced > 0, newest, self._last[:, :batch])
 
-    def take(self, device: int, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A finished row's tokens and their two kinds of log-probs."""
+    def texts(
+        self,
+        schedule: Schedule,
+        samples: Samples,
+        prompts: list[list[int]],
+        capacity: int,
+        room: int,
+    ) -> Texts:
+        """What the rows of the batch may draft from; of ``capacity`` tokens ``room`` stay free."""
+        occupant = schedule.occupant[:, : schedule.batch]
+        prompt_of = {
+            place: int(samples.prompt[sample])
+            for place, sample in np.ndenumerate(occupant)
+            if sample != FREE
+        }
+        reply = {place: self._tokens[place][: self.produced[place]] for place in prompt_of}
+        own: list[np.ndarray | None] = []
+        others: list[list[np.ndarray]] = []
+        for place in np.ndindex(occupant.shape):
+            prompt = prompt_of.get(place, FREE)
+            if prompt == FREE:
+                own.append(None)
+                others.append([])
+                continue
+            own.append(np.concatenate([np.asarray(prompts[prompt], np.int32), reply[place]]))
+            unfinished = [reply[p] for p, q in prompt_of.items() if q == prompt and p != place]
+            others.append([*self._finished.get(prompt, []), *unfinished])
+        return texts_of_rows(own, others, capacity, room)
+
+    def take(self, device: int, row: int, prompt: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The tokens of a finished reply to ``prompt`` and their two kinds of log-probs."""
         length = self.produced[device, row]
         buffers = (self._tokens, self._log_probs, self._sampled_log_probs)
         tokens, log_probs, sampled = (array[device, row, :length].copy() for array in buffers)
+        self._finished.setdefault(prompt, []).append(tokens)
         return tokens, log_probs, sampled

@@ -15,7 +15,9 @@ class RolloutStatistics:
 
     Attributes:
         tokens: sampled and kept.
-        row_steps: decoded rows summed over steps; what exceeds ``tokens`` was wasted.
+        row_steps, live_row_steps: decoded rows summed over steps, and those of them that were
+            unfinished.
+        drafted_steps, drafted_tokens: steps decoded by drafts, and what they sampled.
         slots_needed, slots_read: cache slots, summed over steps and rows, that live rows hold and
             that attention read.
         prefills, prompt_tokens: prompts that were computed, and their tokens without those that
@@ -31,6 +33,9 @@ class RolloutStatistics:
 
     tokens: int = 0
     row_steps: int = 0
+    live_row_steps: int = 0
+    drafted_steps: int = 0
+    drafted_tokens: int = 0
     slots_needed: int = 0
     slots_read: int = 0
     prefills: int = 0
@@ -72,13 +77,27 @@ class RolloutStatistics:
             self.steps += steps
             self.tokens += int(new.sum())
             self.row_steps += steps * batch
+            self.live_row_steps += int(new.sum())
             self.slots_needed += int(lengths[live].sum())
             self.slots_read += slots_read(clock, lengths, schedule.slots, tile)
+
+    def count_drafts(self, window: Any, produced_before: np.ndarray) -> None:
+        """A window of drafts that has run."""
+        _, batch = produced_before.shape
+        tokens, steps = int(window.produced.sum() - produced_before.sum()), int(window.steps.sum())
+        self.windows += 1
+        self.searched_steps += int(window.searched.sum())
+        self.tokens += tokens
+        self.drafted_tokens += tokens
+        self.steps += steps
+        self.drafted_steps += steps
+        self.row_steps += steps * batch
+        self.live_row_steps += int(window.passes.sum())
 
     @property
     def wasted_rows(self) -> float:
         """Share of decoded rows that held no live sample."""
-        return 1.0 - self.tokens / self.row_steps if self.row_steps else 0.0
+        return 1.0 - self.live_row_steps / self.row_steps if self.row_steps else 0.0
 
     @property
     def read_ratio(self) -> float:
@@ -98,6 +117,7 @@ class RolloutStatistics:
             "rollout/tokens_per_second": self.tokens_per_second,
             "rollout/wasted_rows": self.wasted_rows,
             "rollout/read_ratio": self.read_ratio,
+            "rollout/steps": self.steps,
             "rollout/searched_steps": self.searched_steps / max(1, self.steps),
             "rollout/recompilations": self.recompilations,
         }
