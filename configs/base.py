@@ -141,8 +141,10 @@ def get_config() -> ConfigDict:
     config.selector.calibration = ConfigDict()
     # Dynamic B4: choose beta0 and alpha_xy anew before each step on the labelled problems.
     config.selector.calibration.enabled = False
-    # Labelled problems taken out of the training set (|D_cal|).
+    # Labelled problems taken out of the training set (|D_cal|), in every step anew.
     config.selector.calibration.problems = 10
+    # Count them among problems.per_step instead of adding them to it (added: chosen).
+    config.selector.calibration.within_step = False
     # The grid, as exponents of ten: 0..6 and 0..4 (chosen).
     config.selector.calibration.beta0_exponents = (0, 1, 2, 3, 4, 5, 6)
     config.selector.calibration.alpha_xy_exponents = (0, 1, 2, 3, 4)
@@ -170,7 +172,7 @@ def get_config() -> ConfigDict:
     # The mutation term's weight rises from low to high along half a cosine (end points chosen).
     config.reward.curriculum_low = 0.0
     config.reward.curriculum_high = 1.0
-    # Scale the Coder's reward by the selection's confidence.
+    # Multiply the advantages of a problem by its selection's confidence.
     config.reward.confidence_weighted = False
 
     # ---- the loss ------------------------------------------------------------------------------
@@ -181,7 +183,7 @@ def get_config() -> ConfigDict:
     # "token", or "sequence": GSPO's length-normalised sequence ratio.
     config.grpo.ratio = "token"
     config.grpo.kl_coefficient = 0.001
-    # "k1", "k2" or "k3".
+    # "k1", "k2", "k3", or "k3_straight": the value of k3 with the unbiased gradient of k2.
     config.grpo.kl_estimator = "k3"
     # "token_mean": over all response tokens of the global batch; "sequence_mean": over each
     # response, then over responses; "constant_length": sums over max_new_tokens (Dr. GRPO).
@@ -190,6 +192,11 @@ def get_config() -> ConfigDict:
     config.grpo.normalize_std = True
     # Leave out groups whose rewards are all equal (DAPO).
     config.grpo.drop_equal_groups = False
+    # Replies cut at rollout.max_new_tokens: "keep" treats them as any other, "mask" does not train
+    # on them, "penalize" lowers the reward of long replies by up to 1 (DAPO's soft punishment).
+    config.grpo.truncated = "keep"
+    # The share of max_new_tokens over which that penalty grows; DAPO: 4096 of 20480 tokens.
+    config.grpo.overlong_share = 0.2
     config.grpo.entropy_coefficient = 0.0
     # Optimizer steps per training step: minibatches per pass over the batch, and passes.
     config.grpo.minibatches = 1
@@ -224,6 +231,18 @@ def get_config() -> ConfigDict:
     config.training.remat = "full"
     # Tokens whose logits exist at the same time; the [tokens, vocabulary] array never does.
     config.training.log_prob_chunk = 1024
+
+    # ---- when a run stops ----------------------------------------------------------------------
+    # Steps in a row after which a run that cannot learn stops; 0 never stops it.
+    config.health = ConfigDict()
+    # Every update was skipped: its gradient or its result was not finite.
+    config.health.skipped_updates = 5
+    # No reply of a role could be parsed.
+    config.health.nothing_parsed = 10
+    # Every solution ended in an error on every test, or the verifier gave no verdict.
+    config.health.only_errors = 10
+    # No sample had an advantage.
+    config.health.no_gradient = 20
 
     # ---- where it lives ------------------------------------------------------------------------
     config.mesh = ConfigDict()

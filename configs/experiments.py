@@ -1,33 +1,47 @@
 """Every named experiment: what follows the colon in ``--config=FILE:NAME[,NAME...]``.
 
 A name changes only the fields that its row shows, in the order the names are given, so that
-``:dynamic_b4,no_mutation`` is the paper's ablation. ``launch/train.py --list`` prints this table.
+``:dynamic_b4,no_mutation`` is the paper's ablation and ``:max_pass,calibration`` is MaxPass with
+the supervision of ten labelled problems. ``launch/train.py --list`` prints this table.
 """
 
 from ml_collections import ConfigDict
 
-from zerocoder_jax.training.grpo import VARIANTS
+from zerocoder_jax.training.grpo_variants import VARIANTS
 
-_DYNAMIC_B4 = {"selector.name": "b4", "selector.calibration.enabled": True}
+_LABELS = {"supervision": "calibration"}
+_CALIBRATED_B4 = {"selector.name": "b4", "selector.calibration.enabled": True}
+_DYNAMIC_B4 = _CALIBRATED_B4 | _LABELS
+
+
+def _static(name: str, **priors: float) -> dict[str, object]:
+    """A selector that stays as it is: combined with labels it does not calibrate on them."""
+    fields = {"name": name, "calibration.enabled": False} | priors
+    return {f"selector.{field}": value for field, value in fields.items()}
+
 
 # name: (what it is, the fields that it changes)
 EXPERIMENTS: dict[str, tuple[str, dict[str, object]]] = {
     # The paper's rows: selectors, without labels.
-    "max_pass": ("MaxPass: the solutions that pass most tests", {"selector.name": "max_pass"}),
-    "codet": ("CodeT: large groups that pass many tests", {"selector.name": "codet"}),
+    "max_pass": ("MaxPass: the solutions that pass most tests", _static("max_pass")),
+    "codet": ("CodeT: large groups that pass many tests", _static("codet")),
     "b4_4_3": (
         "B4 with beta0 = 1e4, alpha_xy = 1e3",
-        {"selector.name": "b4", "selector.beta0": 1e4, "selector.alpha_xy": 1e3},
+        _static("b4", beta0=1e4, alpha_xy=1e3),
     ),
     "b4_5_3": (
         "B4 with beta0 = 1e5, alpha_xy = 1e3",
-        {"selector.name": "b4", "selector.beta0": 1e5, "selector.alpha_xy": 1e3},
+        _static("b4", beta0=1e5, alpha_xy=1e3),
     ),
     # With a few labels.
-    "dynamic_b4": ("B4 recalibrated before each step on ten labelled problems", _DYNAMIC_B4),
-    "calibration": (
-        "dynamic B4 whose labelled problems also train with supervised rewards",
-        _DYNAMIC_B4 | {"supervision": "calibration"},
+    "calibration": ("ten labelled problems train with supervised rewards, any selector", _LABELS),
+    "dynamic_b4": (
+        "ten labelled problems train with supervised rewards and recalibrate B4 before each step",
+        _DYNAMIC_B4,
+    ),
+    "dynamic_b4_unsupervised": (
+        "ten labelled problems recalibrate B4 before each step, none is trained on",
+        _CALIBRATED_B4 | {"supervision": "none"},
     ),
     "oracle": ("every reward from reference solutions and tests", {"supervision": "oracle"}),
     # Baselines: only the Coder trains.
@@ -51,14 +65,17 @@ EXPERIMENTS: dict[str, tuple[str, dict[str, object]]] = {
     },
     # Beyond the paper.
     "confident": (
-        "the Coder's reward scaled by the selection's confidence",
+        "advantages weighted by the selection's confidence",
         {"reward.confidence_weighted": True},
     ),
     **{
         name: (description, {f"grpo.{field}": value for field, value in VARIANTS[name].items()})
         for name, description in (
             ("dr_grpo", "Dr. GRPO: no division by the deviation, constant length, no KL"),
-            ("dapo", "DAPO: a higher upper clip, groups without a signal left out, no KL"),
+            (
+                "dapo",
+                "DAPO without refills: higher upper clip, no equal groups, overlong penalty, no KL",
+            ),
             ("gspo", "GSPO: clipped ratios of whole sequences"),
         )
     },

@@ -46,6 +46,7 @@ ARMS = {
         Arm("ZeroCoder, CodeT", "codet"),
         Arm("ZeroCoder, B4(4,3)", "b4_4_3"),
         Arm("ZeroCoder, dynamic B4 (10 labels)", "dynamic_b4"),
+        Arm("ZeroCoder, dynamic B4 (10 labels, calibration only)", "dynamic_b4_unsupervised"),
         Arm("without the mutation term, B4(4,3)", "b4_4_3,no_mutation"),
         Arm("weighted by confidence, B4(4,3)", "b4_4_3,confident"),
         Arm("oracle rewards (all labels)", "oracle"),

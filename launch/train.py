@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from zerocoder_jax.command_line import checkpoint_step, command_parser, make_folder, require
-from zerocoder_jax.configuration import load_config
+from zerocoder_jax.configuration import check_trainable, load_config
 from zerocoder_jax.errors import Interrupted, run_command
+from zerocoder_jax.storage import warn
 
 EXAMPLES = """examples:
   python launch/train.py --config=configs/toy.py --workdir=runs/toy
@@ -37,6 +38,8 @@ def main() -> None:
         return list_experiments()
     config = load_config(require(arguments.config, "--config"), overrides)
     workdir = Path(require(arguments.workdir, "--workdir"))
+    for warning in check_trainable(config):
+        warn(warning)
 
     # JAX starts here, not before: mistakes above are answered at once.
     import jax

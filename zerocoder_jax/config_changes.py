@@ -41,6 +41,7 @@ CLASSES: tuple[tuple[str, str], ...] = (
     ("logging.*", FREE),
     ("evaluation.*", FREE),
     ("training.*", FREE),
+    ("health.*", FREE),
     ("problems.*", CHANGEABLE),
     ("prompt.*", CHANGEABLE),
     ("policy.*", CHANGEABLE),

@@ -31,8 +31,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "reward.tester_form": ("additive", "convex"),
     "reward.copied_tests": ("paid", "unpaid"),
     "grpo.ratio": ("token", "sequence"),
-    "grpo.kl_estimator": ("k1", "k2", "k3"),
+    "grpo.kl_estimator": ("k1", "k2", "k3", "k3_straight"),
     "grpo.aggregation": ("token_mean", "sequence_mean", "constant_length"),
+    "grpo.truncated": ("keep", "mask", "penalize"),
     "optimizer.name": ("adamw", "adafactor"),
     "optimizer.first_moment_dtype": ("float32", "bfloat16"),
     "training.remat": ("full", "minimal", "none"),
@@ -76,9 +77,10 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "grpo.clip_high": (0, None),
     "grpo.kl_coefficient": (0, None),
     "grpo.entropy_coefficient": (0, None),
+    "grpo.overlong_share": (0, 1),
     "grpo.minibatches": (1, None),
     "grpo.epochs": (1, None),
-    "optimizer.learning_rate": (0, None),
+    "optimizer.learning_rate": (0, 1),
     "optimizer.beta1": (0, 1),
     "optimizer.beta2": (0, 1),
     "optimizer.epsilon": (0, None),
@@ -86,6 +88,10 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "optimizer.gradient_clip": (0, None),
     "training.micro_batch_tokens": (1, None),
     "training.log_prob_chunk": (1, None),
+    "health.skipped_updates": (0, None),
+    "health.nothing_parsed": (0, None),
+    "health.only_errors": (0, None),
+    "health.no_gradient": (0, None),
     "distributed.timeout": (1, None),
     "checkpoint.every": (1, None),
     "checkpoint.keep": (1, None),
@@ -100,6 +106,7 @@ ABOVE_SMALLEST = (
     "rollout.top_p",
     "selector.beta0",
     "selector.alpha_xy",
+    "grpo.overlong_share",
     "optimizer.epsilon",
 )
 BELOW_LARGEST = ("optimizer.beta1", "optimizer.beta2")
@@ -188,12 +195,52 @@ def _refuse_contradictions(config: ConfigDict) -> None:
             f"config.selector.name is {config.selector.name!r}, but calibration chooses the priors"
             " of 'b4': set config.selector.calibration.enabled to false, or the name to 'b4'"
         )
+    labels = config.selector.calibration
+    labelled = labels.enabled or config.supervision == "calibration"
+    if labelled and labels.within_step and labels.problems >= config.problems.per_step:
+        raise UserError(
+            f"config.selector.calibration.problems is {labels.problems} and these are to be counted"
+            f" among the {config.problems.per_step} of config.problems.per_step (within_step):"
+            " leave room for at least one other"
+        )
     highest = max(config.reward.curriculum_low, config.reward.curriculum_high)
     if config.reward.tester_form == "convex" and highest > 1:
         raise UserError(
             f"config.reward.tester_form is 'convex', but the curriculum's weight reaches {highest}:"
             " the form needs config.reward.curriculum_low and _high of at most 1"
         )
+
+
+def check_trainable(config: ConfigDict) -> list[str]:
+    """Refuse what can train nothing; returns warnings about what trains badly, one line each.
+
+    Raises:
+      UserError: every advantage or every update would be 0.
+    """
+    roles = ("solutions", "tests") if config.method == "coevolution" else ("solutions",)
+    for name in roles:
+        if config.rollout[name] < 2:
+            raise UserError(
+                f"config.rollout.{name} is {config.rollout[name]}: a sample is rewarded relative"
+                " to the others of its problem, so nothing would be learned; sample at least 2"
+            )
+    if config.rollout.temperature == 0:
+        raise UserError(
+            "config.rollout.temperature is 0: all samples of a problem would be the same and"
+            " nothing would be learned; launch/evaluate.py measures greedy replies"
+        )
+    if config.optimizer.learning_rate == 0:
+        raise UserError(
+            "config.optimizer.learning_rate is 0: no update would change the policy;"
+            " launch/evaluate.py measures a policy without training it"
+        )
+    warnings = []
+    if config.rollout.dtype == "int8" and config.rollout.importance_cap == 0:
+        warnings.append(
+            "config.rollout.dtype is 'int8' and config.rollout.importance_cap is 0: the sampler is"
+            " not quite the policy that is trained, and nothing corrects it; set a cap, such as 2"
+        )
+    return warnings
 
 
 def field(config: ConfigDict, name: str) -> Any:

@@ -15,7 +15,7 @@ from zerocoder_jax.report.run_directory import read_run
 from zerocoder_jax.report.run_results import method_name, read_result, row_of
 from zerocoder_jax.report.tables import markdown
 from zerocoder_jax.report.tables_figure import write_figure
-from zerocoder_jax.training.grpo import VARIANTS
+from zerocoder_jax.training.grpo_variants import VARIANTS
 
 
 def make_run(directory, *, after=0.5, steps=4, config=None, noise=()):
@@ -87,11 +87,11 @@ def test_runs_that_differ_in_their_seed_share_a_row(tmp_path):
 def test_a_policy_of_the_paper_stands_beside_its_published_rows(tmp_path):
     config = configuration(
         **{"policy.source": "hf:Qwen/Qwen2.5-Coder-7B-Instruct"},
-        **{"selector.calibration.enabled": True},
+        **DYNAMIC,
     )
     text = markdown([read_result(make_run(tmp_path / "run", config=config))])
     rows = {row[0]: row for row in rows_of(text, "### Qwen2.5-Coder-7B-Instruct")}
-    assert list(rows) == list(METHODS)
+    assert list(rows) == [method for method in METHODS if " with labels" not in method]
     assert rows["dynamic B4"][1:] == ["42.2", "60.0", "54.1", "50.0", "48.2", "55.0", "1"]
     assert rows["oracle"][1:] == ["43.2", "", "55.0", "", "49.1", "", ""]
 
@@ -118,6 +118,9 @@ def test_policies_of_the_paper_are_recognised(source, model):
     assert published_model(source) == model
 
 
+DYNAMIC = {"selector.calibration.enabled": True, "supervision": "calibration"}
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
@@ -125,11 +128,10 @@ def test_policies_of_the_paper_are_recognised(source, model):
         ({"selector.beta0": 1e5}, "B4(5,3)"),
         ({"selector.name": "max_pass"}, "MaxPass"),
         ({"selector.name": "codet"}, "CodeT"),
-        ({"selector.calibration.enabled": True}, "dynamic B4"),
-        (
-            {"selector.calibration.enabled": True, "reward.mutation": False},
-            "dynamic B4 without mutation",
-        ),
+        ({"supervision": "calibration"}, "B4(4,3) with labels"),
+        ({"supervision": "calibration", "selector.name": "codet"}, "CodeT with labels"),
+        (DYNAMIC, "dynamic B4"),
+        (DYNAMIC | {"reward.mutation": False}, "dynamic B4 without mutation"),
         ({"supervision": "oracle"}, "oracle"),
         ({"method": "offline"}, "offline"),
         ({"method": "online"}, "online"),
@@ -139,15 +141,13 @@ def test_a_configuration_is_named_as_the_paper_names_it(changes, name):
     assert method_name(configuration(**changes).to_dict()) == name
 
 
-DYNAMIC = {"selector.calibration.enabled": True}
-
-
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
         ({"selector.beta0": 12000}, "B4(12000,3)"),
         ({"reward.confidence_weighted": True}, "B4(4,3), by confidence"),
-        (DYNAMIC | {"supervision": "calibration"}, "dynamic B4 with labels"),
+        (DYNAMIC | {"supervision": "none"}, "dynamic B4 without supervision"),
+        ({"selector.beta0": 1e6, "supervision": "calibration"}, "B4(6,3) with labels"),
         ({"policy.lora.rank": 32}, "B4(4,3), LoRA"),
         *(
             ({f"grpo.{field}": value for field, value in fields.items()}, f"B4(4,3), {variant}")
@@ -227,9 +227,8 @@ def test_sensitivity_compares_runs_of_one_method(tmp_path):
     def run(name, **changes):
         return read_result(make_run(tmp_path / name, config=configuration(**changes)))
 
-    dynamic = {"selector.calibration.enabled": True}
-    five = run("five", **dynamic, **{"selector.calibration.problems": 5})
-    ten = run("ten", **dynamic)
+    five = run("five", **DYNAMIC, **{"selector.calibration.problems": 5})
+    ten = run("ten", **DYNAMIC)
     other = run("other", **{"selector.name": "codet"})
     assert "## Sensitivity" not in markdown([ten, other])
     rows = rows_of(markdown([ten, five, other]), "## Sensitivity")

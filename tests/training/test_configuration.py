@@ -11,6 +11,7 @@ from zerocoder_jax.configuration import (
     INCREASING,
     RANGES,
     check_config,
+    check_trainable,
     field,
     load_config,
 )
@@ -90,11 +91,52 @@ def test_what_no_range_can_say_is_refused_too(name: str, value: object, words: s
             {"reward.tester_form": "convex", "reward.curriculum_high": 2.0},
             "the curriculum's weight reaches 2.0",
         ),
+        (
+            {
+                "supervision": "calibration",
+                "selector.calibration.within_step": True,
+                "problems.per_step": 10,
+            },
+            "config.selector.calibration.problems is 10",
+        ),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(changes: dict, words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
         changed(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rollout.solutions", 1),
+        ("rollout.tests", 1),
+        ("rollout.temperature", 0.0),
+        ("optimizer.learning_rate", 0.0),
+    ],
+)
+def test_a_run_that_could_learn_nothing_is_refused_by_field(name: str, value: float) -> None:
+    config = get_config()
+    assert check_trainable(config) == []
+    config.update_from_flattened_dict({name: value})
+    check_config(config)
+    with pytest.raises(UserError, match=rf"^config\.{re.escape(name)} is "):
+        check_trainable(config)
+
+
+def test_baselines_need_no_second_test() -> None:
+    config = get_config()
+    config.method, config.rollout.tests = "offline", 0
+    assert check_trainable(config) == []
+
+
+def test_a_sampler_of_lower_precision_without_correction_is_warned_of() -> None:
+    config = get_config()
+    config.rollout.dtype = "int8"
+    [warning] = check_trainable(config)
+    assert warning.startswith("config.rollout.dtype is 'int8'")
+    config.rollout.importance_cap = 2.0
+    assert check_trainable(config) == []
 
 
 def test_every_config_of_the_repository_is_a_valid_one(repository: Path) -> None:

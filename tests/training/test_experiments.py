@@ -35,7 +35,7 @@ SMALL = (
     "--config.mutation.limit=2",
 )
 LABEL_FREE = ("max_pass", "codet", "b4_4_3", "b4_5_3", "no_mutation", "confident", "online")
-LABELLED = ("dynamic_b4", "calibration", "oracle")
+LABELLED = ("dynamic_b4", "dynamic_b4_unsupervised", "max_pass,calibration", "oracle")
 # They change the update, not the rewards.
 UPDATES = ("dr_grpo", "dapo", "gspo", "lora")
 
@@ -76,13 +76,13 @@ def expected_tester_rewards(record: dict, weight: float, mutation: bool = True) 
     """The formula of the additive form, from what the record says of proxy and mutants."""
     rewards = []
     for j, test in enumerate(record["tests"]):
+        penalty = -1.0 if test["test"] is None else 0.0
         if record["proxy"] is None and not record["supervised"]:
-            rewards.append(0.0)
+            rewards.append(penalty)
             continue
         killed = sum(j in mutant["killed_by"] for mutant in record["mutants"])
         share = killed / len(record["mutants"]) if record["mutants"] and mutation else 0.0
         agrees = float(test["agrees"])
-        penalty = -1.0 if test["test"] is None else 0.0
         rewards.append(agrees + weight * agrees * share + penalty)
     return rewards
 
@@ -106,8 +106,7 @@ def test_a_label_free_experiment_reads_no_label(
                 ]
                 expected = float(bool(judged) and set(judged) == {"PASSED"})
             else:
-                scale = record["selection"]["confidence"] if experiment == "confident" else 1.0
-                expected = solution["selected"] * scale
+                expected = float(solution["selected"])
             assert solution["reward"] == pytest.approx(expected)
     if experiment != "online":
         weight = metrics[1]["tester/weight"]
@@ -134,14 +133,14 @@ def test_a_labelled_experiment_rewards_by_labels_exactly_where_it_says(
 ) -> None:
     labels = {problem.task_id: problem for problem in toy_problems}
     metrics, rollouts = train(repository, tmp_path, experiment, toy_problems)
-    assert ("calibration/score" in metrics[0]) == (experiment != "oracle")
+    assert ("calibration/score" in metrics[0]) == experiment.startswith("dynamic_b4")
     for record in rollouts[0]:
         supervised = experiment == "oracle" or (
-            experiment == "calibration" and record["calibration"]
+            experiment != "dynamic_b4_unsupervised" and record["calibration"]
         )
         assert record["supervised"] == supervised
         rewards = [solution["reward"] for solution in record["solutions"]]
-        if record["calibration"] and experiment == "dynamic_b4":
+        if record["calibration"] and experiment == "dynamic_b4_unsupervised":
             # Its problems only calibrate; nothing is trained on them.
             assert rewards == [None] * len(rewards)
         elif not supervised:
@@ -163,6 +162,15 @@ def test_a_labelled_experiment_rewards_by_labels_exactly_where_it_says(
         assert given == pytest.approx(expected_tester_rewards(record, metrics[1]["tester/weight"]))
     calibration = [record["calibration"] for record in rollouts[0]]
     assert calibration.count(True) == (0 if experiment == "oracle" else 3)
+
+
+def test_labelled_problems_may_take_a_part_of_the_step_instead_of_adding_to_it(
+    repository: Path, tmp_path: Path, toy_problems: list[Problem]
+) -> None:
+    within = ("--config.selector.calibration.within_step=true", "--config.problems.per_step=4")
+    _, rollouts = train(repository, tmp_path, "dynamic_b4", toy_problems, *within)
+    assert [sum(r["calibration"] for r in records) for records in rollouts] == [3, 3]
+    assert [len(records) for records in rollouts] == [4, 4]
 
 
 def test_the_offline_baseline_judges_by_tests_written_once(

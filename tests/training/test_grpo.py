@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from zerocoder_jax.training.grpo import (
-    VARIANTS,
     group_advantages,
     grpo_loss,
     informative_groups,
     kl_divergence,
 )
+from zerocoder_jax.training.grpo_variants import VARIANTS
 
 DEFAULTS = {
     "clip_low": 0.2,
@@ -253,6 +253,37 @@ def test_sums_are_of_what_was_given() -> None:
 def test_a_setting_without_meaning_or_input_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loss_of(jnp.zeros((1, 2)), advantages=[1.0], **changes)
+
+
+def test_one_improbable_token_does_not_outweigh_a_batch() -> None:
+    """The estimate is cut at 10, as veRL's, on either side of the reference."""
+    log_probs = jnp.array([-18.0, -60.0, -0.1, -2.0])
+    reference = jnp.array([-0.1, -0.1, -60.0, -1.0])
+    for estimator in ("k3", "k3_straight"):
+        kl = kl_divergence(log_probs, reference, estimator)
+        np.testing.assert_allclose(kl, [10, 10, 10, np.e - 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("estimator", "unbiased"), [("k3", False), ("k3_straight", True)])
+def test_the_gradient_of_the_kl_estimate_is_that_of_the_divergence(estimator, unbiased) -> None:
+    """In expectation over the policy's own samples, computed exactly over a small vocabulary."""
+    logits = jnp.array([0.3, -1.2, 0.9, 0.1])
+    reference = jax.nn.log_softmax(jnp.array([-0.5, 0.4, 0.2, 1.0]))
+    probabilities = jax.nn.softmax(logits)
+
+    def estimate(logits):
+        log_probs = jax.nn.log_softmax(logits)
+        return jnp.sum(probabilities * kl_divergence(log_probs, reference, estimator))
+
+    def divergence(logits):
+        log_probs = jax.nn.log_softmax(logits)
+        return jnp.sum(jnp.exp(log_probs) * (log_probs - reference))
+
+    assert estimate(logits) == pytest.approx(float(divergence(logits)), rel=1e-5)
+    found, exact = jax.grad(estimate)(logits), jax.grad(divergence)(logits)
+    assert np.allclose(found, exact, atol=1e-6) == unbiased
+    if not unbiased:  # It belongs to the divergence in the other direction.
+        np.testing.assert_allclose(found, probabilities - jnp.exp(reference), atol=1e-6)
 
 
 def test_variants_change_only_fields_of_the_config() -> None:

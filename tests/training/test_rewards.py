@@ -17,21 +17,22 @@ units = st.floats(0.0, 1.0)
 
 
 def test_selected_solutions_earn_one() -> None:
-    rewards = earn.coder_reward(np.array([YES, NO, YES]), abstained=False, confidence=0.4)
+    rewards = earn.coder_reward(np.array([YES, NO, YES]), abstained=False)
     assert rewards.tolist() == [1.0, 0.0, 1.0]
     assert rewards.dtype == np.float32
 
 
-def test_an_abstention_earns_nobody_anything() -> None:
+def test_an_abstention_leaves_nothing_but_the_format_penalty() -> None:
     assert earn.coder_reward(np.array([YES, NO]), abstained=True).tolist() == [0.0, 0.0]
     rewards = _tester_reward([YES, NO, NO], parsed=[YES, YES, NO], abstained=True)
-    assert rewards.tolist() == [0.0, 0.0, 0.0]
+    assert rewards.tolist() == [0.0, 0.0, -1.0]
 
 
-def test_confidence_scales_the_coders_reward_when_asked_to() -> None:
-    selected = np.array([YES, NO])
-    rewards = earn.coder_reward(selected, False, confidence=0.25, confidence_weighted=True)
-    assert rewards.tolist() == [0.25, 0.0]
+def test_the_overlong_penalty_grows_over_the_last_fifth_of_the_limit() -> None:
+    lengths = np.array([0, 80, 85, 90, 100])
+    penalty = earn.overlong_penalty(lengths, 100, 0.2)
+    np.testing.assert_allclose(penalty, [0, 0, -0.25, -0.5, -1], atol=1e-6)
+    assert penalty.dtype == np.float32
 
 
 def test_a_tested_solution_must_pass_every_test_that_is_one() -> None:

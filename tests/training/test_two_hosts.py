@@ -108,8 +108,8 @@ def rollouts(workdir: Path) -> dict[tuple[int, str], dict]:
 def runs(repository: Path, tmp_path_factory) -> tuple[Path, Path]:
     """A run on one host, and the same on two. Labelled problems train in the same batch."""
     folder = tmp_path_factory.mktemp("hosts")
-    finish(start(repository, "calibration", folder / "one"))
-    run_on_two_hosts(repository, "calibration", folder / "two")
+    finish(start(repository, "dynamic_b4", folder / "one"))
+    run_on_two_hosts(repository, "dynamic_b4", folder / "two")
     return folder / "one", folder / "two"
 
 
@@ -153,7 +153,7 @@ from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.policy import load_policy
 from zerocoder_jax.training.checkpoints import Checkpoints
 from zerocoder_jax.training.update import PolicyUpdate
-config = load_config("configs/toy.py:calibration", sys.argv[3:])
+config = load_config("configs/toy.py:dynamic_b4", sys.argv[3:])
 weights = []
 for workdir in sys.argv[1:3]:
     mesh = make_mesh(config.mesh)

@@ -249,6 +249,8 @@ def test_a_sequence_without_advantage_costs_nothing_where_there_is_no_kl():
     before = weights(state)
     state, metrics = update(state, idle)
     assert metrics["policy/gradient_norm"] == 0.0
+    # No token was looked at: these have no value, and 0 would be a wrong one.
+    assert not {"policy/entropy", "policy/clip_fraction", "policy/sampling_gap"} & metrics.keys()
     np.testing.assert_allclose(weights(state), before * (1 - 1e-2 * 0.01), rtol=1e-5)
 
 
@@ -305,6 +307,22 @@ def test_an_update_that_would_blow_up_the_weights_changes_nothing():
 def test_weights_that_are_not_finite_are_not_trained_on():
     update, state = new_update(small_config())
     assert_refused(update, dataclasses.replace(state, params=with_a_nan(state.params)), sequences())
+
+
+def test_figures_of_minibatches_are_means_over_tokens_not_over_minibatches():
+    """A policy that does not move measures of two minibatches what it measures of the whole."""
+    config = small_config()
+    config.grpo.kl_coefficient = 0.0
+    # One minibatch of two has more tokens with a gradient than the other, or all.
+    batch = sequences(5)
+    batch = [*batch[:2], *(dataclasses.replace(one, advantage=0.0) for one in batch[2:])]
+    config.optimizer.learning_rate = 0.0
+    _, whole = after_one_update(config, batch)
+    config.grpo.minibatches = 4
+    _, cut = after_one_update(config, batch)
+    for name in ("policy/entropy", "policy/sampling_gap", "policy/loss"):
+        assert cut[name] == pytest.approx(whole[name], rel=1e-4), name
+    assert cut["policy/updates"] == 4.0 and whole["policy/updates"] == 1.0
 
 
 def test_no_sequences_make_no_update():

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from zerocoder_jax.parallel import Accelerator, Machine, batch_shards
 from zerocoder_jax.policy import PolicyConfig
+from zerocoder_jax.training.problem_order import calibration_problems, drawn_problems
 from zerocoder_jax.training.update_programs import batch_shapes
 
 
@@ -104,9 +105,7 @@ def update_flops(
 
 def samples_of_step(config: Any) -> int:
     """Replies of both roles to the problems of a step and of the calibration set."""
-    problems = config.problems.per_step
-    if config.selector.calibration.enabled or config.supervision == "calibration":
-        problems += config.selector.calibration.problems
+    problems = drawn_problems(config) + calibration_problems(config)
     return problems * (config.rollout.solutions + config.rollout.tests)
 
 

@@ -65,7 +65,8 @@ def load_evaluated_policy(
       merged: adapters are merged into the weights, which are then float32 too.
 
     Raises:
-      UserError: no such source, no such checkpoint, a step for something that is no run.
+      UserError: no such source, no such checkpoint, a step for something that is no run, weights
+        that are not finite.
     """
     if not is_run(policy):
         if step is not None:

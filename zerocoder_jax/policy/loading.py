@@ -178,15 +178,15 @@ def read_params(
     return jax.tree_util.tree_map_with_path(read, tree, placement)
 
 
-def refuse_non_finite(params: Params, origin: str) -> None:
-    """Refuse weights or adapters of a checkpoint that hold values which are not finite, by name.
+def refuse_non_finite(params: Any, origin: str) -> None:
+    """Refuse weights, adapters or a train state with values that are not finite, by name.
 
     Raises:
         UserError: names ``origin`` and the first such tensor of the tree.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not _all_finite(leaf.sharding, leaf.dtype)(leaf).addressable_data(0):
-            name = ".".join(key.key for key in path)
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise UserError(
                 f"{origin}, tensor {name} has values that are not finite; choose an earlier "
                 "checkpoint with --step"

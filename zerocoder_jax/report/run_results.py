@@ -11,6 +11,7 @@ from zerocoder_jax.errors import UserError
 from zerocoder_jax.report.overview import selector_name
 from zerocoder_jax.report.published import STEP_SECONDS, published_model
 from zerocoder_jax.report.run_directory import Json, RunDirectory, read_run, title_of
+from zerocoder_jax.training.grpo_variants import VARIANTS
 
 TEST_MEASURES = ("test_accuracy", "mutation_score")
 MEASURES = ("pass_at_1", *TEST_MEASURES)
@@ -111,6 +112,7 @@ def row_of(run: RunDirectory) -> dict[str, Any]:
     """Where a run stands in the tables: ``RunResult``'s model, method, seed, delta and labels."""
     config = run.config
     calibration = (config.get("selector") or {}).get("calibration") or {}
+    uses_labels = calibration.get("enabled") or config.get("supervision") == "calibration"
     prefilter = config.get("prefilter") or {}
     filtered = (
         prefilter.get("path") or prefilter.get("make") or (run.path / "prefilter.jsonl").exists()
@@ -121,7 +123,7 @@ def row_of(run: RunDirectory) -> dict[str, Any]:
         "method": method_name(config),
         "seed": int(config.get("seed") or 0),
         "delta": int(prefilter.get("delta") or 0) if filtered else None,
-        "labels": int(calibration.get("problems") or 0) if calibration.get("enabled") else 0,
+        "labels": int(calibration.get("problems") or 0) if uses_labels else 0,
     }
 
 
@@ -131,16 +133,18 @@ def method_name(config: Json) -> str:
     What the paper does not have is named: a row holds runs that differ in nothing but the seed, the
     rank filter and the number of labels, and ``row_names`` tells these apart.
     """
-    from zerocoder_jax.training.grpo import VARIANTS  # starts JAX, which reading needs not
-
     reward, update = config.get("reward") or {}, config.get("grpo") or {}
     name = selector_name(config)
+    labels = config.get("supervision") == "calibration"
+    # The paper's dynamic B4 is supervised by the labels that it calibrates on.
+    if name == "dynamic B4" and not labels:
+        name += " without supervision"
+    elif name != "dynamic B4" and labels:
+        name += " with labels"
     if config.get("method") in ("offline", "online"):
-        name = str(config["method"])
+        name = str(config["method"]) + (" with labels" if labels else "")
     elif config.get("supervision") == "oracle":
         name = "oracle"
-    if config.get("supervision") == "calibration":
-        name += " with labels"
     if not reward.get("mutation", True):
         name += " without mutation"
     if reward.get("confidence_weighted"):
@@ -203,7 +207,7 @@ def _phase_seconds(run: RunDirectory) -> dict[str, float]:
     steps = run.trained[1:] or run.trained
     seconds = {}
     for phase in STEP_SECONDS:
-        # Mutants are made on the Tester's turns alone; on the others the phase takes no time.
+        # Mutants are made on the Tester's turns alone; the others have no such phase.
         known = [_number(line.get(f"seconds/{phase}")) for line in steps]
         values = [value for value in known if value is not None]
         if values:

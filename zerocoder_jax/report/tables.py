@@ -46,7 +46,12 @@ def averages_table(results: Sequence[RunResult]) -> str:
             if result.after:
                 ours.setdefault(name, []).append(result.after)
         titles = [t for name, *_ in _AVERAGES for t in ([f"{name} published"] if published else [])]
-        header = ["method", *_interleave(titles, [name for name, *_ in _AVERAGES]), "runs"]
+        header = [
+            "method",
+            "labels",
+            *_interleave(titles, [name for name, *_ in _AVERAGES]),
+            "runs",
+        ]
         rows = []
         for method in (*METHODS, *sorted(set(ours) - set(METHODS))):
             if method not in ours and method not in published:
@@ -64,7 +69,8 @@ def averages_table(results: Sequence[RunResult]) -> str:
     return (
         "## Averages\n\nIn percent; CAvg is the mean of pass@1, TAvg of test accuracy and mutation "
         "score, Avg of both. Ours are means over runs ± their standard deviation; the published "
-        "ones were measured on LiveCodeBench, MBPP, APPS and CodeForces.\n\n" + "\n\n".join(parts)
+        "ones were measured on LiveCodeBench, MBPP, APPS and CodeForces, and cells without one "
+        "are rows whose published averages are not available to us.\n\n" + "\n\n".join(parts)
     )
 
 

@@ -21,6 +21,7 @@ from zerocoder_jax.training.rewards import (
     coder_reward,
     draw_proxy,
     mutation_scores,
+    overlong_penalty,
     tested_coder_reward,
     tester_reward,
 )
@@ -37,12 +38,7 @@ def reward_solutions(judged: Sequence[Judged], config: Any) -> None:
             one.reward_mask = ~samples.undecided
             continue
         if config.method == "coevolution":
-            one.rewards = coder_reward(
-                one.selected_solutions,
-                abstained=one.abstained,
-                confidence=one.confidence,
-                confidence_weighted=config.reward.confidence_weighted,
-            )
+            one.rewards = coder_reward(one.selected_solutions, one.abstained)
         else:
             # The baselines believe every test: a solution is good when it passes all of them.
             one.rewards = tested_coder_reward(samples.passing, one.solution_mask, one.test_mask)
@@ -144,7 +140,7 @@ def _reward_tests_of(one: Judged, reward: Any, weight: float) -> None:
         form=reward.tester_form,
         gated=reward.gated,
         format_penalty=reward.format_penalty,
-        # No consensus is no evidence for or against any test: the whole group gets nothing.
+        # No consensus is no evidence for or against what a test says; its form needs none.
         abstained=one.agrees is None,
     )
     if reward.copied_tests == "unpaid":
@@ -162,8 +158,37 @@ def _unscored(mutation: MutationResult) -> np.ndarray:
     return (mutation.original == Status.UNAVAILABLE) | lost.all(axis=0)
 
 
+def treat_truncated(judged: Sequence[Judged], role: int, config: Any) -> None:
+    """Mask or penalize replies that reached the limit, as ``config.grpo.truncated`` says."""
+    if config.grpo.truncated == "keep":
+        return
+    limit = config.rollout.max_new_tokens
+    for one in judged:
+        if one.rewards is None or one.reward_mask is None:
+            continue
+        samples = one.samples.of_role(role)
+        if config.grpo.truncated == "mask":
+            one.reward_mask = one.reward_mask & np.array([s.finished for s in samples], bool)
+        else:
+            lengths = np.array([len(sample.tokens) for sample in samples])
+            penalty = overlong_penalty(lengths, limit, config.grpo.overlong_share)
+            one.rewards = one.rewards + penalty
+
+
+def signal_metrics(sequences: Sequence[TrainingSequence]) -> dict[str, float]:
+    """How many sequences and problems had an advantage, of which alone a policy learns."""
+    carrying = [one for one in sequences if one.advantage != 0]
+    return {
+        "signal/sequences": float(len(carrying)),
+        "signal/groups": float(len({one.prompt.tobytes() for one in carrying})),
+    }
+
+
 def training_sequences(judged: Sequence[Judged], role: int, config: Any) -> list[TrainingSequence]:
-    """The samples of the role in turn with their advantages, one group a problem."""
+    """The samples of the role in turn with their advantages, one group a problem.
+
+    A sample whose reward is not finite is left out, as if the verifier had failed on it.
+    """
     groups = [one for one in judged if one.rewards is not None]
     if not groups:
         return []
@@ -173,11 +198,15 @@ def training_sequences(judged: Sequence[Judged], role: int, config: Any) -> list
     for g, one in enumerate(groups):
         assert one.rewards is not None
         rewards[g, : len(one.rewards)] = one.rewards
-        mask[g, : len(one.rewards)] = one.reward_mask
+        mask[g, : len(one.rewards)] = one.reward_mask & np.isfinite(one.rewards)
     groups_of_samples = jnp.asarray(rewards), jnp.asarray(mask)
     advantages = np.asarray(
         group_advantages(*groups_of_samples, normalize_std=config.grpo.normalize_std)
     )
+    if config.reward.confidence_weighted:
+        # Not the rewards: dividing by the group's deviation would undo it.
+        believed = [1.0 if one.supervised else one.confidence for one in groups]
+        advantages = advantages * np.array(believed, np.float32)[:, None]
     if config.grpo.drop_equal_groups:
         mask = mask & np.asarray(informative_groups(*groups_of_samples))[:, None]
     return [

@@ -22,16 +22,20 @@ from zerocoder_jax.execution import Pool, open_pool
 from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.parallel.hosts import exchange, folder_of_host, lost_host_named, own_share
 from zerocoder_jax.policy import load_policy
+from zerocoder_jax.policy.loading import refuse_non_finite
 from zerocoder_jax.problems import Problem, Test, without_labels
 from zerocoder_jax.rollout import Demand, RolloutEngine
 from zerocoder_jax.storage import Copies, keep_trying, warn
 from zerocoder_jax.training.assignment import (
     reward_solutions,
     reward_tests,
+    signal_metrics,
     training_sequences,
+    treat_truncated,
 )
 from zerocoder_jax.training.checkpoints import Checkpoints
 from zerocoder_jax.training.compilation import compile_ahead
+from zerocoder_jax.training.health import Health
 from zerocoder_jax.training.judging import Judged, calibrate, judge
 from zerocoder_jax.training.memory import memory_metrics, return_freed_memory
 from zerocoder_jax.training.metrics import MetricWriters, Progress
@@ -39,6 +43,7 @@ from zerocoder_jax.training.offline_tests import offline_tests
 from zerocoder_jax.training.origin import problems_digest, weights_digest
 from zerocoder_jax.training.phases import PhaseClock, StopRequested, stop_on_signals
 from zerocoder_jax.training.problem_order import (
+    drawn_problems,
     problems_of_step,
     require_labels,
     take_calibration_set,
@@ -131,9 +136,9 @@ class CoEvolution:
         if config.supervision != "oracle":
             # Not a matter of trust: from here on a training problem has no labels to read.
             self._problems = [without_labels(problem) for problem in self._problems]
-        if config.problems.per_step < jax.process_count():
+        if drawn_problems(config) < jax.process_count():
             raise UserError(
-                f"config.problems.per_step is {config.problems.per_step}, but there are"
+                f"config.problems.per_step draws {drawn_problems(config)} problems, but there are"
                 f" {jax.process_count()} hosts: give each of them at least one problem a step"
             )
         # Every host writes the figures of the whole run.
@@ -142,7 +147,9 @@ class CoEvolution:
         self._offline_tests: dict[str, list[Test | None]] | None = None
         self._saved = 0
         self._copies = Copies()
-        problems_of_step(self._problems, 0, config.problems.per_step, config.seed)
+        self._health = Health(config.health)
+        self._drawn_per_step = drawn_problems(config)
+        problems_of_step(self._problems, 0, self._drawn_per_step, config.seed)
 
     # ---- the run -------------------------------------------------------------------------------
 
@@ -298,6 +305,7 @@ class CoEvolution:
                 saving = self._save_if_due(checkpoints, finished, evaluation, progress)
                 progress.finish(step, metrics)
                 self._copies.write("the report", functools.partial(self._after_step, step))
+                self._health.observe(step, metrics)
         except StopRequested:
             if finished > self._saved:
                 progress.phase("saving")
@@ -329,7 +337,7 @@ class CoEvolution:
         progress.phase("compilation")
         self._log.beat("compilation")
         config = self._config
-        drawn = own_share(range(config.problems.per_step))
+        drawn = own_share(range(self._drawn_per_step))
         steps = self._sampler.demand(
             [*self._calibration, *self._problems],
             self._counts,
@@ -354,6 +362,8 @@ class CoEvolution:
             "problems": self._problems_digest,
             "weights": self._weights_digest,
         }
+        # Checkpoints from before stay: from this one no run can continue.
+        refuse_non_finite(self._state, f"{self._workdir}: the state after {done} steps")
         score = checkpoints.save(done, self._state, meta, metrics=metrics, finish=finish)
         self._saved = done
         self._log.event("checkpoint", step=done, score=score)
@@ -371,9 +381,7 @@ class CoEvolution:
         config, clock = self._config, PhaseClock()
         role = role_of_step(step, config.method)
 
-        drawn = own_share(
-            problems_of_step(self._problems, step, config.problems.per_step, config.seed)
-        )
+        drawn = own_share(problems_of_step(self._problems, step, self._drawn_per_step, config.seed))
 
         runs_before = dict(self._pool.statistics)
         self._station("rollout", progress)
@@ -393,18 +401,20 @@ class CoEvolution:
         with clock.phase("selection"):
             judged = self._judge(samples, len(drawn), hyperparameters)
 
-        self._station("mutation" if role == TESTER else "rewards", progress)
+        phase = "mutation" if role == TESTER and config.reward.mutation else "rewards"
+        self._station(phase, progress)
         weight = 0.0  # without the mutation term agreement counts whole, in both forms
         if config.reward.mutation:
             weight = tester_weight(
                 step / config.steps, config.reward.curriculum_low, config.reward.curriculum_high
             )
         rewarded = judged if config.supervision == "calibration" else judged[: len(drawn)]
-        with clock.phase("mutation"):
+        with clock.phase(phase):
             if role == CODER:
                 reward_solutions(rewarded, config)
             else:
                 reward_tests(rewarded, self._pool, config, step=step, weight=weight)
+            treat_truncated(rewarded, role, config)
 
         self._station("training", progress)
         with clock.phase("training"):
@@ -429,6 +439,7 @@ class CoEvolution:
                 lambda: write_rollouts(self._outputs, step, records), self._outputs / "rollouts"
             )
         own = execution_metrics | rollout_metrics | clock.metrics() | memory_metrics()
+        own |= signal_metrics(sequences)
         beta0, alpha_xy = hyperparameters
         metrics = {"selection/beta0": beta0, "selection/alpha_xy": alpha_xy}
         metrics |= step_metrics([one for one in everywhere if not one.calibration], role)

@@ -21,34 +21,8 @@ STD_EPSILON = 1e-6
 # Log-ratios are cut here before they are exponentiated: a ratio of e^20 is far outside every clip
 # range, and e^89 would be infinite in float32 and make the whole batch's gradient NaN.
 LARGEST_LOG_RATIO = 20.0
-
-# What each published variant changes of ``config.grpo``; a config file applies one by
-# ``config.grpo.update(VARIANTS["dapo"])``.
-VARIANTS: dict[str, dict[str, object]] = {
-    "grpo": {},
-    # No length bias, no difficulty bias.
-    "dr_grpo": {
-        "aggregation": "constant_length",
-        "normalize_std": False,
-        "kl_coefficient": 0.0,
-    },
-    # Room for unlikely tokens to grow, no reference, no groups without a signal.
-    "dapo": {
-        "clip_low": 0.2,
-        "clip_high": 0.28,
-        "aggregation": "token_mean",
-        "drop_equal_groups": True,
-        "kl_coefficient": 0.0,
-    },
-    # A sequence's ratio is a geometric mean over its tokens, hence the narrow clip range.
-    "gspo": {
-        "ratio": "sequence",
-        "clip_low": 3e-4,
-        "clip_high": 4e-4,
-        "aggregation": "sequence_mean",
-        "kl_coefficient": 0.0,
-    },
-}
+# The largest k3 estimate of one token, veRL's.
+LARGEST_KL = 10.0
 
 
 class GrpoSettings(Protocol):
@@ -108,17 +82,25 @@ def kl_divergence(log_probs: Array, reference_log_probs: Array, estimator: str) 
 
     With ``d = log reference - log policy``: k1 ``-d`` (unbiased, may be negative), k2 ``d^2 / 2``
     (biased, its *gradient* is that of the divergence), k3 ``exp(d) - d - 1`` (unbiased and never
-    negative). The gradient of k1 as a loss is zero in expectation: it is there to be compared with.
+    negative, cut at 10 as in veRL: one token's ``exp(d)`` would outweigh a batch). The gradient of
+    k1 as a loss is zero in expectation: it is there to be compared with. That of k3 is biased: in
+    expectation it belongs to the divergence in the other direction, ``KL(reference || policy)``.
+    k3_straight has the value of k3 and the gradient of k2, which is unbiased for samples of the
+    policy itself.
     """
     difference = jnp.minimum(reference_log_probs - log_probs, LARGEST_LOG_RATIO)
+    # expm1, since exp(d) - 1 has lost its digits where d is small, which is nearly everywhere.
+    k3 = jnp.minimum(jnp.expm1(difference) - difference, LARGEST_KL)
     if estimator == "k1":
         return -difference
     if estimator == "k2":
         return 0.5 * difference**2
     if estimator == "k3":
-        # expm1, since exp(d) - 1 has lost its digits where d is small, which is nearly everywhere.
-        return jnp.expm1(difference) - difference
-    raise ValueError(f"unknown KL estimator {estimator!r}: one of k1, k2, k3")
+        return k3
+    if estimator == "k3_straight":
+        k2 = 0.5 * difference**2
+        return k2 + jax.lax.stop_gradient(k3 - k2)
+    raise ValueError(f"unknown KL estimator {estimator!r}: one of k1, k2, k3, k3_straight")
 
 
 def aggregate(

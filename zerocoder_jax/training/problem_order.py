@@ -6,6 +6,7 @@ would have drawn, and any number of hosts can each compute their own share.
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,19 @@ _CALIBRATION_STREAM = 2
 def problem_number(problem: Problem) -> int:
     """A number that stays with a problem wherever it stands in its data set; 32 bits, unsigned."""
     return zlib.crc32(problem.task_id.encode())
+
+
+def calibration_problems(config: Any) -> int:
+    """Labelled problems that are sampled in each step; 0 where none are used."""
+    calibration = config.selector.calibration
+    used = calibration.enabled or config.supervision == "calibration"
+    return int(calibration.problems) if used else 0
+
+
+def drawn_problems(config: Any) -> int:
+    """Problems drawn in each step; the labelled ones come on top, or take a part of them."""
+    within = config.selector.calibration.within_step
+    return int(config.problems.per_step) - (calibration_problems(config) if within else 0)
 
 
 def problems_of_step(

@@ -54,14 +54,15 @@ def step_metrics(judged: Sequence[Judged], role: int) -> dict[str, float]:
 def metrics_of_hosts(shares: Sequence[dict[str, float]]) -> dict[str, float]:
     """One figure for the run of what each host measures of itself; a single host's unchanged.
 
-    Runs, tokens and their rate add up; ratios of the sampler are averaged; of seconds, memory and
-    compiled programs the largest counts, since the hosts wait for the slowest.
+    Runs, tokens, their rate and samples with an advantage add up; ratios of the sampler are
+    averaged; of seconds, memory and compiled programs the largest counts, since the hosts wait for
+    the slowest.
     """
     names = dict.fromkeys(name for share in shares for name in share)
     combined = {}
     for name in names:
         values = [share[name] for share in shares if name in share]
-        if name.startswith(("execution/", "rollout/tokens")):
+        if name.startswith(("execution/", "signal/", "rollout/tokens")):
             combined[name] = sum(values)
         elif name in ("rollout/wasted_rows", "rollout/read_ratio", "rollout/overlap"):
             combined[name] = _mean(values)

@@ -18,22 +18,34 @@ Flags = NDArray[np.bool_]
 _PROXY_STREAM = 0x70726F78
 
 
-def coder_reward(
-    selected: Flags, abstained: bool, *, confidence: float = 1.0, confidence_weighted: bool = False
-) -> Rewards:
+def coder_reward(selected: Flags, abstained: bool) -> Rewards:
     """1 for a selected solution, 0 for the others; all 0 where the selector abstained.
 
     Args:
         selected: [S] bool, ``Selection.solutions`` of the problem.
         abstained: ``Selection.abstained`` of the problem.
-        confidence: ``Selection.confidence`` of the problem, in [0, 1].
-        confidence_weighted: scale by the confidence (``config.reward.confidence_weighted``).
 
     Returns:
         [S] float32.
     """
-    scale = 0.0 if abstained else confidence if confidence_weighted else 1.0
-    return np.float32(scale) * np.asarray(selected, np.float32)
+    return np.asarray(selected & (not abstained), np.float32)
+
+
+def overlong_penalty(lengths: NDArray[np.integer], limit: int, share: float) -> Rewards:
+    """DAPO's soft overlong punishment (arXiv 2503.14476, equation 13).
+
+    0 up to ``(1 - share) * limit`` tokens, from there falling to -1 at the limit.
+
+    Args:
+        lengths: [N] integer, tokens of the replies.
+        limit: ``config.rollout.max_new_tokens``.
+        share: ``config.grpo.overlong_share``.
+
+    Returns:
+        [N] float32, in [-1, 0].
+    """
+    over = lengths - (1.0 - share) * limit
+    return -np.clip(over / (share * limit), 0.0, 1.0).astype(np.float32)
 
 
 def tested_coder_reward(passing: Flags, solution_mask: Flags, test_mask: Flags) -> Rewards:
@@ -93,7 +105,7 @@ def tester_reward(
         gated: mutants count only for a test that agrees, for otherwise ``assert False`` would kill
             everything and be the best test.
         format_penalty: ``config.reward.format_penalty``, not above 0 in the paper's reading.
-        abstained: no consensus to agree with; all rewards are 0.
+        abstained: no consensus to agree with; what is left is the format penalty, which needs none.
 
     Returns:
         [T] float32.
@@ -110,7 +122,7 @@ def tester_reward(
     else:
         raise UserError(f"reward.tester_form is {form!r}: set it to additive or convex")
     if abstained:
-        return np.zeros(agree.shape, np.float32)
+        combined = np.zeros_like(agree)
     return (combined + np.where(parsed, 0.0, format_penalty)).astype(np.float32)
 
 

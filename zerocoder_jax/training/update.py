@@ -29,6 +29,16 @@ from zerocoder_jax.training.update_programs import (
 __all__ = ["PolicyUpdate", "TrainState", "TrainingSequence"]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Measured:
+    """One update: sums over the tokens that had a gradient, and the tokens of its minibatch."""
+
+    sums: dict[str, Any]
+    tokens: float
+    gradient_norm: float
+    applied: bool
+
+
 class PolicyUpdate:
     """GRPO updates of one policy on one mesh.
 
@@ -135,7 +145,7 @@ class PolicyUpdate:
         """
         before = len(self._table)
         sequences = [one for share in exchange(list(sequences)) for one in share]
-        metrics: list[dict[str, float]] = []
+        updates: list[_Measured] = []
         if sequences:
             sequences = self._with_fixed_log_probs(state, sequences)
             step = int(state.step)
@@ -143,16 +153,15 @@ class PolicyUpdate:
                 seed = (self._config.seed, step, epoch)
                 for part in minibatches(sequences, self._config.grpo.minibatches, seed):
                     state, measured = self._one_update(state, part)
-                    metrics.append(measured)
-        return state, {
-            **{name: float(np.mean([m[name] for m in metrics])) for name in (metrics or [{}])[0]},
+                    updates.append(measured)
+        return state, _metrics(updates) | {
             "policy/tokens": float(sum(one.length for one in sequences)),
             "policy/recompilations": float(len(self._table) - before),
         }
 
     def _one_update(
         self, state: TrainState, sequences: Sequence[TrainingSequence]
-    ) -> tuple[TrainState, dict[str, float]]:
+    ) -> tuple[TrainState, _Measured]:
         totals = {
             "tokens": np.float32(sum(len(one.response) for one in sequences)),
             "sequences": np.float32(len(sequences)),
@@ -166,9 +175,8 @@ class PolicyUpdate:
             )
         state, norm, applied = self._table["apply", 0](state, gradients)
         del gradients
-        return state, _metrics(jax.device_get(sums), float(norm)) | {
-            "policy/skipped_updates": float(not applied)
-        }
+        measured = jax.device_get(sums)
+        return state, _Measured(measured, float(totals["tokens"]), float(norm), bool(applied))
 
     def _contributing(self, sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
         """Without advantage, KL and entropy bonus a sequence has no gradient: it is skipped."""
@@ -220,17 +228,24 @@ class PolicyUpdate:
         return jax.tree.map(place, batch)
 
 
-def _metrics(sums: dict[str, Any], norm: float) -> dict[str, float]:
-    tokens = max(float(sums["tokens"]), 1.0)
+def _metrics(updates: Sequence[_Measured]) -> dict[str, float]:
+    """Means over the tokens of all updates of a step, whose minibatches differ in length."""
+    if not updates:
+        return {}
+    tokens = [one.tokens for one in updates]
     named = {
-        "policy/loss": float(sums["loss"]),
-        "policy/clip_fraction": float(sums["clipped"]) / tokens,
-        "policy/entropy": float(sums["entropy"]) / tokens,
-        "policy/sampling_gap": float(sums["sampling_gap"]) / tokens,
-        "policy/gradient_norm": norm,
+        "policy/loss": float(np.average([one.sums["loss"] for one in updates], weights=tokens)),
+        "policy/gradient_norm": float(np.mean([one.gradient_norm for one in updates])),
+        "policy/updates": float(len(updates)),
+        "policy/skipped_updates": float(sum(not one.applied for one in updates)),
     }
-    if "kl" in sums:
-        named["policy/kl"] = float(sums["kl"]) / tokens
+    sums = {name: sum(float(one.sums[name]) for one in updates) for name in updates[0].sums}
+    # Where no sequence had a gradient no token was looked at, and these have no value.
+    if sums["tokens"]:
+        named["policy/clip_fraction"] = sums["clipped"] / sums["tokens"]
+        for name in ("kl", "entropy", "sampling_gap"):
+            if name in sums:
+                named[f"policy/{name}"] = sums[name] / sums["tokens"]
     return named
 
 

@@ -53,6 +53,7 @@ from zerocoder_jax.training.prefix_batches import (
     packed,
     prefix_batches,
 )
+from zerocoder_jax.training.problem_order import calibration_problems, drawn_problems
 
 # Every distinct prefix once, or a row for every sequence (``training.share_prefixes``).
 Batch = MicroBatch | PrefixBatch
@@ -432,9 +433,9 @@ def batch_shapes(config: Any, shards: int) -> BatchShapes:
             f"and its response may have {longest} tokens (rollout.max_prompt_tokens + "
             "rollout.max_new_tokens): add that length or lower those"
         )
-    problems = config.problems.per_step
+    problems = drawn_problems(config)
     if config.supervision == "calibration":
-        problems += config.selector.calibration.problems
+        problems += calibration_problems(config)
     return BatchShapes(
         lengths=lengths,
         tokens=config.training.micro_batch_tokens,
