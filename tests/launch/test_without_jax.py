@@ -58,9 +58,11 @@ def test_loading_any_config_starts_no_jax(repository: Path, tmp_path: Path) -> N
     assert not starts_jax(repository, str(script), *names)
 
 
-@pytest.mark.parametrize("script", ["report.py", "tables.py"])
-def test_reading_a_run_starts_no_jax(repository: Path, tmp_path: Path, script: str) -> None:
+@pytest.mark.parametrize(("script", "argument"), [("report.py", "--workdir="), ("tables.py", "")])
+def test_reading_a_run_starts_no_jax(
+    repository: Path, tmp_path: Path, script: str, argument: str
+) -> None:
     write_config_json(tmp_path, load_config(f"{repository}/configs/toy.py"))
     line = {"step": 0, "role": "coder", "seconds/total": 1.0, "evaluation/toy/pass_at_1": 0.5}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    assert not starts_jax(repository, f"launch/{script}", str(tmp_path))
+    assert not starts_jax(repository, f"launch/{script}", f"{argument}{tmp_path}")
