@@ -314,6 +314,46 @@ for k, (kind, name, value) in enumerate(cases):
 """,
         ],
     ),
+    "exceptions of exceptions": (
+        """
+def f(k):
+    if k:
+        raise ExceptionGroup('both', [ValueError(1), KeyError(2)])
+    try:
+        1 / 0
+    except ZeroDivisionError as error:
+        error.add_note('noted')
+        raise ValueError('v') from error
+""",
+        [
+            """
+try:
+    f(1)
+except* ValueError as group:
+    assert group.exceptions[0].args == (1,)
+except* KeyError:
+    pass
+""",
+            """
+try:
+    f(0)
+except ValueError as error:
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    assert error.__cause__.__notes__ == ['noted']
+else:
+    assert False
+""",
+        ],
+    ),
+    "documentation": (
+        """
+def f(x):
+    'Doc.'
+    return x
+f.calls = 3
+""",
+        ["assert f.__doc__ == 'Doc.' and f.__name__ == 'f' and f.calls == 3 and f(1) == 1"],
+    ),
     "context managers": (
         """
 from contextlib import contextmanager

@@ -187,6 +187,13 @@ class Remote(metaclass=RemoteMeta):
         raise TypeError("an object of the other process cannot be pickled")
 
 
+class _Documentation:
+    """``__doc__`` of a class and of its instances; without it a class here has None."""
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return _get(owner if instance is None else instance, "__doc__")
+
+
 def _remote_object() -> type:
     """The class of stand-ins that hold no data."""
 
@@ -213,7 +220,6 @@ def _remote_object() -> type:
             "__eq__": equal,
             "__ne__": unequal,
             "__hash__": lambda self: peer.hash_of(self),
-            "__doc__": property(lambda self: _get(self, "__doc__")),
             **{name: _special(name) for name in _ALWAYS},
         },
     )
@@ -357,7 +363,7 @@ def new_class(
 
 
 def _new_remote(name: str, bases: tuple[type, ...], module: str, methods: dict[str, Any]) -> type:
-    namespace = {"__slots__": (), "__module__": module, **methods}
+    namespace = {"__slots__": (), "__module__": module, "__doc__": _Documentation(), **methods}
     return type.__new__(RemoteMeta, name, bases, namespace)
 
 

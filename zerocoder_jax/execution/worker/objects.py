@@ -252,8 +252,10 @@ class Table:
         arguments = error.args
         if isinstance(error, OSError) and error.filename is not None:
             arguments = (*arguments[:2], error.filename)  # which it leaves out of its arguments
+        elif isinstance(error, BaseExceptionGroup):
+            arguments = (error.message, error.exceptions)
         number = self._add(error, "value")
-        state = {k: v for k, v in vars(error).items() if not k.startswith("__")}
+        state = {k: v for k, v in vars(error).items() if not _is_hidden(k)}
         return {
             "error": [
                 number,
@@ -261,6 +263,7 @@ class Table:
                 [self.pack(argument) for argument in arguments],
                 text,
                 [[name, self.pack(item)] for name, item in state.items()],
+                self.pack(error.__cause__),
             ]
         }
 
@@ -334,8 +337,10 @@ class Table:
                 return getattr(self.unpack(of), name)()
             case {"sub": [number, described, name, content]}:
                 return self._unpack_sub(number, described, name, content)
-            case {"error": [number, described, arguments, str(text), state]}:
-                return self._unpack_error(number, described, arguments, text, state)
+            case {"error": [number, described, arguments, str(text), state, cause]}:
+                error = self._unpack_error(number, described, arguments, text, state)
+                error.__cause__ = self.unpack(cause)
+                return error
             case {"global": [module, *path]} if not self._is_test and module in _BY_NAME:
                 return operator.attrgetter(".".join(path))(importlib.import_module(module))
         return values.decode(data)
@@ -358,7 +363,7 @@ class Table:
         error = mirrors.new_error(kind, tuple(map(self.unpack, arguments)), text)
         self._put(number, error, "value")
         for name, value in state:
-            if type(name) is str and not name.startswith("__"):
+            if type(name) is str and not _is_hidden(name):
                 vars(error)[name] = self.unpack(value)
         return error
 
@@ -404,6 +409,10 @@ class Table:
         if not issubclass(mirror, base):
             raise Malformed("another type than it says")
         return base.__new__(mirror)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith("__") and name != "__notes__"
 
 
 def _is_plain(parts: list[Any]) -> bool:
