@@ -72,7 +72,8 @@ class Checkpoints:
         read_only: bool = False,
         accept_changes: bool = False,
     ):
-        logging.getLogger("absl").addFilter(_said_in_one_line_instead)
+        for logger in ("absl", "asyncio"):
+            logging.getLogger(logger).addFilter(_said_in_one_line_instead)
         self._directory = Path(directory).absolute()
         self._config = json.loads(json.dumps(config.to_dict()))
         self._keep = config.checkpoint.keep
@@ -417,7 +418,7 @@ def _handler() -> _Sealed:
 
 def _said_in_one_line_instead(record: logging.LogRecord) -> bool:
     """``save`` waits on purpose; what orbax logs with a traceback it raises as well."""
-    with_traceback = record.exc_info and "orbax" in record.pathname
+    with_traceback = record.exc_info and "orbax" in record.pathname + record.getMessage()
     return not with_traceback and "Waiting for previous save" not in str(record.msg)
 
 
