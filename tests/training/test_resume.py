@@ -233,7 +233,11 @@ def test_a_run_is_extended_rolled_back_and_continued_with_another_learning_rate(
         (8, 20, True),
     ]
     assert begun[1]["changed"] == ["config.steps: 12 then, 20 now"]
-    assert begun[2]["changed"] == ["config.optimizer.learning_rate: 0.0003 then, 0.0001 now"]
+    # The checkpoint of step 8 is of the run of twelve.
+    assert begun[2]["changed"] == [
+        "config.optimizer.learning_rate: 0.0003 then, 0.0001 now",
+        "config.steps: 12 then, 20 now",
+    ]
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 1e-4
 
 
