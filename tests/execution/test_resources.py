@@ -7,6 +7,7 @@ import time
 import pytest
 from observing import PROGRAM, RIGHT, SQUARE
 
+from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import ExecutionPool, Limits, Status
 from zerocoder_jax.problems import AssertTest, CallTest, StdioTest
 
@@ -91,6 +92,22 @@ def test_standard_input_of_any_length_arrives_whole() -> None:
     with ExecutionPool(1, Limits(seconds=20.0), "rlimits") as pool:
         matrix = pool.passing_matrix(PROGRAM, [program], [StdioTest(text, str(len(text)))])
     assert matrix.tolist() == [[P]]
+
+
+def test_values_nested_deeply_are_judged_and_more_deeply_refused_in_words(
+    pool: ExecutionPool,
+) -> None:
+    def nested(depth: int) -> list[object]:
+        value: list[object] = []
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    source = "def f(n):\n    value = []\n    for _ in range(n): value = [value]\n    return value"
+    tests = [CallTest((300,), nested(300)), CallTest((300,), nested(299))]
+    assert pool.passing_matrix(SQUARE, [source], tests).tolist() == [[P, Status.FAILED]]
+    with pytest.raises(UserError, match="nested too deeply"):
+        pool.passing_matrix(SQUARE, [source], [CallTest((2000,), nested(2000))])
 
 
 def test_a_limit_is_wall_clock_time_whatever_the_other_tests_of_a_job() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution.status import Status
 from zerocoder_jax.execution.worker.values import encode
 from zerocoder_jax.problems import AssertTest, CallTest, Problem, StdioTest, Test
@@ -130,7 +131,10 @@ def test_record(test: Test) -> dict[str, Any]:
     if isinstance(test, StdioTest):
         return {"kind": "stdio", "stdin": test.stdin, "stdout": test.stdout}
     if isinstance(test, CallTest):
-        arguments, expected = encode(list(test.arguments)), encode(test.expected)
+        try:
+            arguments, expected = encode(list(test.arguments)), encode(test.expected)
+        except RecursionError:
+            raise UserError("a call test's arguments or its value are nested too deeply") from None
         return {"kind": "call", "arguments": arguments, "expected": expected}
     raise TypeError(f"not a test: {test!r}")
 

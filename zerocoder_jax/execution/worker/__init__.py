@@ -6,8 +6,8 @@ Standard library only, and no import from the rest of the project: the pool star
 ==============  ===================================================  ===========================
 process         knows                                                runs
 ==============  ===================================================  ===========================
-judge           tests with their expected values, verdicts           nothing of anybody's
-runner          the arguments of the calls, time limits              nothing; forks the runs
+judge           tests with their expected values, verdicts           nothing
+runner          time limits, each once the run is forked             nothing; forks the runs
 run             its solution and the arguments of its test's calls   the solution
 ==============  ===================================================  ===========================
 
