@@ -225,7 +225,7 @@ def get_config() -> ConfigDict:
     config.training.micro_batch_tokens = 16384
     # Compute what sequences have in common at their beginning once (prompts of a group, equal
     # replies), instead of a row for every sequence. The result is the same up to rounding.
-    config.training.share_prefixes = False
+    config.training.share_prefixes = True
     # What the backward pass recomputes: "full" (all of a layer), "minimal" (keeps matmul
     # outputs), "none".
     config.training.remat = "full"

@@ -48,7 +48,7 @@ def get_config(experiments: str = "b4_4_3") -> ConfigDict:
     config.grpo.kl_coefficient = 0.0
 
     config.training.length_buckets = (48, 64, 112)
-    config.training.micro_batch_tokens = 4096
+    config.training.micro_batch_tokens = 2048
     config.training.remat = "none"
 
     config.checkpoint.every = 20

@@ -17,7 +17,6 @@ from zerocoder_jax.benchmarks.plan import plan_phases
 from zerocoder_jax.parallel import make_mesh
 from zerocoder_jax.policy import load_policy
 from zerocoder_jax.rollout import RolloutEngine, SamplingSettings, sample_key
-from zerocoder_jax.training.batches import micro_batches
 from zerocoder_jax.training.memory import return_freed_memory
 from zerocoder_jax.training.update import PolicyUpdate, TrainingSequence
 
@@ -36,13 +35,19 @@ def resident(peak: bool = False) -> int:
 
 def measured_update(update: PolicyUpdate, state, config) -> dict[str, int]:
     programs = update.programs
-    length = programs.shapes.lengths[-1]
-    rows = programs.shapes.rows(length)
-    prompt = np.ones(config.rollout.max_prompt_tokens, np.int32)
     response = np.ones(config.rollout.max_new_tokens, np.int32)
     log_probs = np.full(len(response), -4, np.float32)
-    sequence = TrainingSequence(prompt, response, 1.0, log_probs, None, log_probs)
-    [(_, batch)] = micro_batches([sequence] * rows, programs.shapes)
+    rows = programs.sizes[-1] // (config.rollout.max_prompt_tokens + len(response))
+    # Prompts that share nothing fill the largest micro-batch.
+    sequences = [
+        TrainingSequence(
+            np.full(config.rollout.max_prompt_tokens, row, np.int32),
+            *(response, 1.0, log_probs, None, log_probs),
+        )
+        for row in range(rows)
+    ]
+    [(_, batch)] = programs.batches(sequences)
+    assert batch.tokens.shape[1] == programs.sizes[-1]
     placed = update._placed(batch)
     totals = {"tokens": np.float32(rows * len(response)), "sequences": np.float32(rows)}
     gradients, sums = programs.zeros()

@@ -47,14 +47,16 @@ def toy_config(mesh: str):
 
 
 def sequences_of_step(step: int) -> list[TrainingSequence]:
-    """24 random ones, of all lengths; the same on every host."""
+    """24 random ones to six prompts, of all lengths; the same on every host."""
     random = np.random.default_rng(step)
+    prompts = [random.integers(0, 64, random.integers(1, 9), dtype=np.int32) for _ in range(6)]
 
     def sequence() -> TrainingSequence:
-        prompt, response = random.integers(1, 9, size=2)
+        response = random.integers(1, 9)
         return TrainingSequence(
-            prompt=random.integers(0, 64, prompt, dtype=np.int32),
-            response=random.integers(0, 64, response, dtype=np.int32),
+            prompt=prompts[random.integers(6)],
+            # Few distinct tokens: replies begin alike.
+            response=random.integers(0, 4, response, dtype=np.int32),
             advantage=float(random.normal()),
             rollout_log_probs=-4 * random.random(response, dtype=np.float32),
         )
@@ -63,7 +65,10 @@ def sequences_of_step(step: int) -> list[TrainingSequence]:
 
 
 def ten_steps(mesh: str) -> dict:
+    """On one mesh; "rows" is one device without shared prefixes."""
+    share, mesh = mesh != "rows", mesh.replace("rows", "1x1x1")
     config = toy_config(mesh)
+    config.training.share_prefixes = share
     devices = jax.devices()[: math.prod(map(int, mesh.split("x")))]
     update = PolicyUpdate(
         init_policy(POLICY, jax.random.key(0), "float32"), config, make_mesh(config.mesh, devices)

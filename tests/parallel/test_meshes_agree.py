@@ -50,12 +50,16 @@ def assert_same_run(found: dict, expected: dict) -> None:
 
 @pytest.fixture(scope="module")
 def one_process(repository):
-    return result(start(repository, 8, "1x1x1", "8x1x1", "1x8x1", "2x2x2"))
+    return result(start(repository, 8, "rows", "1x1x1", "8x1x1", "1x8x1", "2x2x2"))
 
 
 @pytest.mark.parametrize("mesh", ["8x1x1", "1x8x1", "2x2x2"])
 def test_any_mesh_of_eight_devices_gives_the_run_of_one(one_process, mesh):
     assert_same_run(one_process[mesh], one_process["1x1x1"])
+
+
+def test_shared_prefixes_give_the_run_of_a_row_for_each_sequence(one_process):
+    assert_same_run(one_process["1x1x1"], one_process["rows"])
 
 
 def test_programs_are_compiled_in_the_first_step_and_never_again(one_process):

@@ -50,7 +50,7 @@ class Compiled:
             None,
             gradients,
             sums,
-            self.programs.abstract_batch(LENGTH),
+            self.programs.abstract_batch(TOKENS),
             self.programs.abstract_totals(),
         )
         # libtpu cannot give a program with fused collectives back as text, but writes it to a file.

@@ -60,6 +60,8 @@ Batch = MicroBatch | PrefixBatch
 
 # Query slots of an attention row where the kernel does not want whole sequences.
 QUERY_SLOTS = 64
+# Key slots of an attention row are halved down to this.
+SHORTEST_KEYS = 128
 
 
 @jax.tree_util.register_dataclass
@@ -449,15 +451,17 @@ def prefix_shapes(
 ) -> PrefixShapes:
     """The micro-batches of shared prefixes that hold what ``rows`` holds."""
     implementation = attention(128)
-    lengths = rows.lengths
-    if implementation == "splash":  # Its kernel takes whole blocks of 128.
-        lengths = tuple(sorted({-(-length // 128) * 128 for length in lengths}))
+    unit = 128 if implementation == "splash" else 1  # Its kernel takes whole blocks.
+    longest = -(-rows.lengths[-1] // unit) * unit
+    # Every key length is one more copy of the attention to compile.
+    halves = {-(-longest // (2**i * unit)) * unit for i in range(4)}
+    lengths = tuple(sorted({half for half in halves if half >= SHORTEST_KEYS} | {longest}))
     share = -(-rows.sequences // rows.shards)
     return PrefixShapes(
         key_lengths=lengths,
-        query_slots=QUERY_SLOTS if implementation == "xla" else lengths[-1],
+        query_slots=QUERY_SLOTS if implementation == "xla" else longest,
         implementation=implementation,
-        largest=max(lengths[-1], min(rows.tokens, share * lengths[-1])),
+        largest=max(longest, min(rows.tokens, share * longest)),
         shards=rows.shards,
         # Trees are cut by their nodes, so one may have more sequences than another.
         sequences=min(rows.sequences, 2 * share),
