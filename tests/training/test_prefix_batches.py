@@ -75,7 +75,7 @@ def test_every_node_is_a_query_of_one_row_whose_keys_are_its_path(pairs, query_s
 
 def test_micro_batches_have_few_sizes_each_half_of_the_next():
     assert shapes(16384).sizes == (512, 1024, 2048, 4096, 8192, 16384)
-    assert shapes(1024).sizes == (256, 512, 1024)
+    assert shapes(1024).sizes == (512, 1024)
     assert shapes(100).sizes == (100,)
 
 

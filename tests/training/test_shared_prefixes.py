@@ -132,8 +132,8 @@ def random_step() -> list[TrainingSequence]:
     return sequences
 
 
-# Names of ``VARIANTS`` and what else is changed; the other fields differ as well, so that few
-# programs cover all of them.
+# Names of ``VARIANTS`` with what is changed beside them: few programs cover adapters, every kind of
+# recomputation and several updates too.
 KINDS: dict[str, dict] = {
     "dr_grpo": {"training.remat": "minimal"},
     "dapo": {"policy.lora.rank": 2, "training.remat": "none"},
@@ -172,12 +172,13 @@ def test_a_whole_update_with_its_fixed_log_probs_is_the_plain_one():
 
 
 def test_many_sizes_of_micro_batches_make_the_same_sum():
-    large = (("training.micro_batch_tokens", 512), ("problems.per_step", 16))
+    large = (("training.micro_batch_tokens", 1024), ("problems.per_step", 16))
     random = np.random.default_rng(1)
     sequences = [
         sequence(random.integers(0, 16, 6), random.integers(0, 16, 6), float(random.normal()))
-        for _ in range(60)
+        for _ in range(110)
     ]
     found = measured(*update_of(True, *large), sequences)
+    # 1,210 distinct prefixes: one micro-batch of 1,024 slots and one of 512.
     assert found[2] == 2
     assert_equal(found, measured(*update_of(False), sequences))

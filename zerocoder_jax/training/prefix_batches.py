@@ -24,7 +24,7 @@ from zerocoder_jax.training.prefix_tree import (
 )
 
 # No micro-batch is halved below this: products of fewer tokens are bound by reading the weights.
-SMALLEST_SIZE = 256
+SMALLEST_SIZE = 512
 # Halvings of the largest size: what a step leaves over is at most half of the smallest size.
 HALVINGS = 5
 
