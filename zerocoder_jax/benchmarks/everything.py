@@ -214,6 +214,7 @@ COLUMNS: dict[str, list[tuple[str, str, str]]] = {
         ("tokens a second", "tokens_per_second", ",.0f"),
         ("MFU", "mfu", ".1%"),
         ("times PyTorch", "ratio_transformers", ".2f"),
+        ("times unshared", "ratio_unshared", ".2f"),
         ("matmul peak, TFLOP/s", "matmul_flops_per_second", "tera"),
         ("seconds to compile", "compile_seconds", ".1f"),
     ],
