@@ -140,10 +140,10 @@ def test_apps_reads_programs_and_calls(tmp_path):
     write(tmp_path / "train.jsonl", APPS_STDIO, APPS_CALL, APPS_BARE)
     stdio, call, bare = read_problems(f"apps:{tmp_path}", split="train")
     assert (stdio.task_id, stdio.kind, stdio.entry_point) == ("apps/train/7", "stdio", None)
-    assert stdio.reference_tests == (StdioTest("2\n", "4\n"), StdioTest("3", "6"))
+    assert stdio.reference_tests == (StdioTest("2\n", "4\n", 1e-5), StdioTest("3", "6", 1e-5))
     assert call.entry_point == "Solution.double"
-    # Outputs that are all lists of one value mean the value.
-    assert call.reference_tests == (CallTest((2,), 4), CallTest((3,), 6))
+    # A list of one value may mean the value.
+    assert call.reference_tests == (CallTest((2,), [4], (4,)), CallTest((3,), [6], (6,)))
     assert "from typing import *" in call.reference_solution
     assert (bare.reference_solution, bare.reference_tests) == (None, ())
 
@@ -165,7 +165,7 @@ def test_apps_numbers_may_be_longer_than_python_reads(tmp_path):
         CallTest((number,), 6),
         CallTest(([3, number],), number),
     )
-    assert program.reference_tests == (StdioTest("2", "4"), StdioTest(long, long))
+    assert program.reference_tests == (StdioTest("2", "4", 1e-5), StdioTest(long, long, 1e-5))
 
 
 def test_apps_splits_are_its_files_and_ids_begin_anew_in_each(tmp_path):
@@ -300,7 +300,26 @@ def test_code_contests_takes_the_first_python_3_solution(tmp_path):
     path = write(tmp_path / "test.jsonl", CODE_CONTESTS)
     (problem,) = read_problems(f"code_contests:{path}", split="test")
     assert problem.reference_solution == "print(2 * int(input()))"
-    assert problem.reference_tests == (StdioTest("2\n", "4\n"), StdioTest("3\n", "6\n"))
+    assert problem.reference_tests == (
+        StdioTest("2\n", "4\n", 1e-5, by_tokens=True),
+        StdioTest("3\n", "6\n", 1e-5, by_tokens=True),
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_file": "input.txt"},
+        {"output_file": "output.txt"},
+        {"cf_tags": ["games", "interactive"]},
+        {"description": "Find x and y. If there are multiple answers, you can print any."},
+        {"description": "This is an interactive problem."},
+    ],
+)
+def test_code_contests_passes_over_what_outputs_cannot_judge_and_counts_it(tmp_path, change):
+    path = write(tmp_path / "test.jsonl", CODE_CONTESTS, CODE_CONTESTS | {"name": "2"} | change)
+    problems = read_problems(f"code_contests:{path}", split="test")
+    assert (len(problems), problems.unjudgeable) == (1, 1)
 
 
 @pytest.mark.parametrize(

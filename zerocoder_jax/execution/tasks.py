@@ -129,13 +129,14 @@ def test_record(test: Test) -> dict[str, Any]:
     if isinstance(test, AssertTest):
         return {"kind": "assert", "code": test.code, "setup": test.setup}
     if isinstance(test, StdioTest):
-        return {"kind": "stdio", "stdin": test.stdin, "stdout": test.stdout}
+        return {"kind": "stdio", **vars(test)}
     if isinstance(test, CallTest):
         try:
-            arguments, expected = encode(list(test.arguments)), encode(test.expected)
+            right = encode([test.expected, *test.others])
+            arguments = encode(list(test.arguments))
         except RecursionError:
             raise UserError("a call test's arguments or its value are nested too deeply") from None
-        return {"kind": "call", "arguments": arguments, "expected": expected}
+        return {"kind": "call", "arguments": arguments, "right": right}
     raise TypeError(f"not a test: {test!r}")
 
 

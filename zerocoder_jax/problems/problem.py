@@ -19,10 +19,19 @@ class AssertTest:
 
 @dataclass(frozen=True)
 class StdioTest:
-    """A program's standard input and the standard output that is expected for it."""
+    """A program's standard input and the standard output that is expected for it.
+
+    Attributes:
+      stdin, stdout: the two texts.
+      tolerance: absolute or relative error that a number may have which is written with a point or
+        an exponent; 0 where numbers must be equal.
+      by_tokens: what counts is the words, not in which line they stand nor whether in capitals.
+    """
 
     stdin: str
     stdout: str
+    tolerance: float = 0.0
+    by_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,10 +41,12 @@ class CallTest:
     Attributes:
       arguments: the positional arguments.
       expected: the value; tuples of the solution's result are compared as lists.
+      others: values that are right too.
     """
 
     arguments: tuple[Any, ...]
     expected: Any
+    others: tuple[Any, ...] = ()
 
 
 Test = AssertTest | StdioTest | CallTest

@@ -29,7 +29,8 @@ class Plan:
       steps: what the candidate's process is told.
       sources: of a free-form test.
       split: the judgements on the reported values.
-      expected: of a call or stdio test.
+      expected: of a stdio test; of a call test, a list of the values that are right.
+      tolerance, by_tokens: of a stdio test.
       expected_bytes: about how long the expected values are when they are written.
       shareable: its steps are calls with literal arguments, which leave nothing behind.
       stdin: of a stdio test.
@@ -41,6 +42,8 @@ class Plan:
     split: SplitTest | None = None
     expected: Any = None
     expected_bytes: int = 0
+    tolerance: float = 0.0
+    by_tokens: bool = False
     shareable: bool = False
     stdin: str = ""
 
@@ -48,11 +51,12 @@ class Plan:
 def plan_test(test: dict[str, Any], entry_point: str | None) -> Plan:
     """Decides how a test is run; see the module's docstring."""
     if test["kind"] == "stdio":
-        return Plan("stdio", stdin=test["stdin"], expected=test["stdout"])
+        rules = {name: test[name] for name in ("stdin", "tolerance", "by_tokens")}
+        return Plan("stdio", expected=test["stdout"], **rules)
     if test["kind"] == "call":
         steps = [["call", values.encode(as_json(values.decode(test["arguments"])))]]
-        expected = as_json(values.decode(test["expected"]))
-        size = len(json.dumps(test["expected"])) * _REPORT_BYTES
+        expected = as_json(values.decode(test["right"]))
+        size = len(json.dumps(test["right"])) * _REPORT_BYTES
         return Plan("values", steps, expected=expected, expected_bytes=size, shareable=True)
     sources = [source for source in (test["setup"], test["code"]) if source.strip()]
     if entry_point is None or sum(map(len, sources)) > MAX_TEST_CHARACTERS:

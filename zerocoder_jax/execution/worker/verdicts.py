@@ -1,5 +1,6 @@
 """From what a run reported, and how it ended, to a status: where expected values are compared."""
 
+import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -40,22 +41,48 @@ class Outcome:
     report: bytes
 
 
-def same_output(actual: str, expected: str) -> bool:
-    """Whether two texts are equal line by line, or token by token as decimals."""
+def same_output(
+    actual: str, expected: str, tolerance: float = 0.0, by_tokens: bool = False
+) -> bool:
+    """Whether two texts are equal line by line, or token by token as decimals.
+
+    Args:
+      tolerance: absolute or relative error that is allowed where the expected token is written with
+        a point or an exponent.
+      by_tokens: compare all words, wherever their lines end and whatever their case is.
+    """
+    if by_tokens:
+        return _same_tokens(actual.lower(), expected.lower(), tolerance, words=True)
     actual_lines = [line.strip() for line in actual.strip().split("\n")]
     expected_lines = [line.strip() for line in expected.strip().split("\n")]
     if len(actual_lines) != len(expected_lines):
         return False
-    return all(a == e or _same_decimals(a, e) for a, e in zip(actual_lines, expected_lines))
+    return all(
+        a == e or _same_tokens(a, e, tolerance) for a, e in zip(actual_lines, expected_lines)
+    )
 
 
-def _same_decimals(actual: str, expected: str) -> bool:
+def _same_tokens(actual: str, expected: str, tolerance: float, words: bool = False) -> bool:
+    """``words``: tokens need not be numbers, in which case they must be equal."""
     actual_tokens, expected_tokens = actual.split(), expected.split()
     if len(actual_tokens) != len(expected_tokens):
         return False
-    if not all(map(_DECIMAL.fullmatch, actual_tokens + expected_tokens)):
+    if not words and not all(map(_DECIMAL.fullmatch, actual_tokens + expected_tokens)):
         return False
-    return all(Decimal(a) == Decimal(e) for a, e in zip(actual_tokens, expected_tokens))
+    return all(
+        a == e or _same_number(a, e, tolerance) for a, e in zip(actual_tokens, expected_tokens)
+    )
+
+
+def _same_number(actual: str, expected: str, tolerance: float) -> bool:
+    if not _DECIMAL.fullmatch(actual) or not _DECIMAL.fullmatch(expected):
+        return False
+    if Decimal(actual) == Decimal(expected):
+        return True
+    if not tolerance or not set(expected.lower()) & {".", "e"}:
+        return False
+    a, e = float(actual), float(expected)
+    return math.isfinite(a) and math.isfinite(e) and abs(a - e) <= tolerance * max(1.0, abs(e))
 
 
 def judge(plan: Plan, outcome: Outcome, token: str, output_bytes: int) -> int:
@@ -64,7 +91,8 @@ def judge(plan: Plan, outcome: Outcome, token: str, output_bytes: int) -> int:
     if plan.kind == "stdio":
         if ended is None and outcome.code == 0:
             text = outcome.output.decode("utf-8", "replace")
-            return PASSED if same_output(text, plan.expected) else FAILED
+            same = same_output(text, plan.expected, plan.tolerance, plan.by_tokens)
+            return PASSED if same else FAILED
         return ended if ended is not None else _reported_error(outcome.report, token)
     lines = marked_lines(outcome.report, token)
     if lines is None:
@@ -171,7 +199,7 @@ def judge_values(plan: Plan, lines: list[bytes], ended: int | None) -> int:
             break
     try:
         if plan.split is None:
-            if not _equal_call(reported[0], plan.expected):
+            if not any(as_json(reported[0]) == right for right in plan.expected):
                 return FAILED
         else:
             for judgement in plan.split.judgements:
@@ -185,7 +213,3 @@ def judge_values(plan: Plan, lines: list[bytes], ended: int | None) -> int:
     if ended is not None:
         return ended
     return PASSED if lines[-1:] == [b"."] else ERROR
-
-
-def _equal_call(actual: Any, expected: Any) -> bool:
-    return bool(as_json(actual) == expected)

@@ -4,18 +4,27 @@ Fields: ``question``; ``solutions`` (JSON text: a list of programs) and ``input_
 text: ``inputs``, ``outputs`` and perhaps ``fn_name``), both empty for some problems;
 ``difficulty`` (introductory, interview, competition); ``starter_code``; ``problem_id`` or ``id``.
 
+Tests are judged as by APPS' own ``eval/testing_util.py``, where that can be told from the output
+(``docs/problems.md`` says where ours is stricter): a program's numbers by closeness, a function's
+value also without a list of one around it, and a dictionary with whole numbers for keys, which JSON
+turned into texts.
+
 The split ``evaluation`` is the paper's stratified test set: 60 introductory, 180 interview and 60
 competition problems of the test split (``apps_evaluation.py``).
 """
 
+from dataclasses import replace
+from typing import Any
+
 from zerocoder_jax.problems.entry_points import LEETCODE_IMPORTS
-from zerocoder_jax.problems.problem import Problem
+from zerocoder_jax.problems.problem import CallTest, Problem, StdioTest, Test
 from zerocoder_jax.problems.readers.apps_evaluation import evaluation_set
 from zerocoder_jax.problems.readers.input_output import paired_tests, whole_number
 from zerocoder_jax.problems.readers.starter_code import entry_point_in, function_name
 from zerocoder_jax.problems.records import Record
 
 SPLITS = ("train", "test", "evaluation")
+_CLOSENESS = 1e-5  # numpy.allclose, which APPS asks
 
 
 def to_problem(record: Record) -> Problem:
@@ -46,10 +55,37 @@ def problem_of(record: Record, task_id: str) -> Problem:
         kind="function" if function else "stdio",
         starter_code=starter_code,
         reference_solution=reference,
-        reference_tests=paired_tests(record, fields, "input_output") if fields else (),
+        reference_tests=_tests(record, fields) if fields else (),
         difficulty=record.text("difficulty", ""),
         source="apps",
     )
+
+
+def _tests(record: Record, fields: Any) -> tuple[Test, ...]:
+    return tuple(map(_as_apps_judges, paired_tests(record, fields, "input_output")))
+
+
+def _as_apps_judges(test: Test) -> Test:
+    match test:
+        case StdioTest():
+            return replace(test, tolerance=_CLOSENESS)
+        case CallTest(arguments=(first, *rest), expected=expected):
+            test = replace(test, arguments=(_with_whole_keys(first), *rest))
+            if isinstance(expected, list) and len(expected) == 1:
+                inner = _with_whole_keys(expected[0])
+                return replace(test, expected=[inner], others=(inner,))
+            return replace(test, expected=_with_whole_keys(expected))
+    return test
+
+
+def _with_whole_keys(value: Any) -> Any:
+    """A dictionary whose keys are all digits, with numbers for them."""
+    if not isinstance(value, dict):
+        return value
+    try:
+        return {int(key): item for key, item in value.items()}
+    except ValueError:
+        return value
 
 
 def subset(problems: list[Problem], split: str) -> list[Problem]:

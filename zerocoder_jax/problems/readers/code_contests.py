@@ -4,21 +4,32 @@ The hub's table: ``name``, ``description``, ``difficulty``, ``solutions`` (paral
 ``language`` and ``solution``; 3 is Python 3), ``public_tests``, ``private_tests`` and
 ``generated_tests`` (parallel lists ``input`` and ``output``). The samples: ``content``,
 ``labels`` and ``test`` (JSON texts).
+
+Outputs are compared as by the data set's own tester (``execution/tester_sandboxer.cc``): word by
+word, in capitals or not, numbers to 1e-5. It knows one output for each input, though, so problems
+with several right answers are passed over (``unjudgeable.py``), and so are interactive ones and
+those that read or write files.
 """
 
 from typing import Any
 
 from zerocoder_jax.problems.problem import Problem, StdioTest
+from zerocoder_jax.problems.readers.unjudgeable import is_unjudgeable
 from zerocoder_jax.problems.records import Record
 
 SPLITS = ("train", "test", "valid")
 _PYTHON_3 = 3
+_CLOSENESS = 1e-5
 
 
-def to_problem(record: Record) -> Problem:
-    """One record of either layout."""
+def to_problem(record: Record) -> Problem | None:
+    """One record of either layout; None where outputs alone cannot judge a program."""
     if record.has("content"):
         return _sample_problem(record)
+    files = record.text("input_file", "") + record.text("output_file", "")
+    interactive = "interactive" in record.texts("cf_tags", [])
+    if files.strip() or interactive or is_unjudgeable(record.text("description")):
+        return None
     tests = [
         test
         for name in ("public_tests", "private_tests", "generated_tests")
@@ -41,8 +52,12 @@ def _parallel_tests(record: Record, name: str) -> list[StdioTest]:
         case None:
             return []
         case {"input": list(inputs), "output": list(outputs)} if len(inputs) == len(outputs):
-            return [StdioTest(str(i), str(o)) for i, o in zip(inputs, outputs, strict=True)]
+            return [_test(str(i), str(o)) for i, o in zip(inputs, outputs, strict=True)]
     raise record.malformed(f"'{name}' must hold lists 'input' and 'output' of equal length")
+
+
+def _test(stdin: str, stdout: str) -> StdioTest:
+    return StdioTest(stdin, stdout, tolerance=_CLOSENESS, by_tokens=True)
 
 
 def _python_solution(record: Record) -> str | None:
@@ -54,7 +69,9 @@ def _python_solution(record: Record) -> str | None:
     return None
 
 
-def _sample_problem(record: Record) -> Problem:
+def _sample_problem(record: Record) -> Problem | None:
+    if is_unjudgeable(record.text("content")):
+        return None
     labels = record.decode(record.text("labels", "{}"), "'labels'")
     cases = record.decode(record.text("test"), "'test'")
     if not isinstance(cases, list) or not isinstance(labels, dict):
@@ -73,5 +90,5 @@ def _sample_problem(record: Record) -> Problem:
 def _case(record: Record, case: Any) -> StdioTest:
     match case:
         case {"input": {"stdin": str(stdin)}, "output": {"stdout": str(stdout)}}:
-            return StdioTest(stdin, stdout)
+            return _test(stdin, stdout)
     raise record.malformed('a test must be {"input": {"stdin"}, "output": {"stdout"}}')

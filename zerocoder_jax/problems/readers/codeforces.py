@@ -5,7 +5,8 @@ Fields: ``id`` (``1259/D``), ``description``, ``input_format``, ``output_format`
 ``note``, ``rating``, ``input_mode``, ``generated_checker``, ``contest_start_year``.
 
 Problems that outputs alone cannot judge are passed over: interactive ones, those that read files,
-and those with a checker because several answers are right.
+those with a checker because several answers are right, and those whose statement says that several
+are (``unjudgeable.py``). Numbers may be off by what the statement allows.
 
 The split ``evaluation`` is 300 problems, out of all files, of contests that began after 2021: APPS
 was collected before, so none of them is among its problems. The draw is ours (the paper's is not
@@ -17,6 +18,7 @@ from typing import Any
 
 from zerocoder_jax.problems.problem import Problem, StdioTest
 from zerocoder_jax.problems.readers.sampling import drawn
+from zerocoder_jax.problems.readers.unjudgeable import is_unjudgeable, stated_tolerance
 from zerocoder_jax.problems.records import Record
 
 SPLITS = ("train", "test", "evaluation")
@@ -35,10 +37,15 @@ def to_problem(record: Record) -> Problem | None:
         record.text("interaction_format", "").strip()
         or record.text("generated_checker", "").strip()
         or record.text("input_mode", "stdio") != "stdio"
+        or "interactive" in record.texts("tags", [])
     ):
         return None
-    examples = [_pair(record, test) for test in record.items("examples", [])]
-    tests = [_pair(record, test) for test in record.items("official_tests", [])]
+    rules = "\n".join(record.text(name, "") for name in ("description", "output_format", "note"))
+    if is_unjudgeable(rules):
+        return None
+    tolerance = stated_tolerance(rules)
+    examples = [_pair(record, test, tolerance) for test in record.items("examples", [])]
+    tests = [_pair(record, test, tolerance) for test in record.items("official_tests", [])]
     rating = record.fields.get("rating")
     # Tables write NaN where there is none.
     known = isinstance(rating, int | float) and math.isfinite(rating)
@@ -58,10 +65,10 @@ def subset(problems: list[Problem], split: str) -> list[Problem]:
     return drawn(problems, EVALUATION_SIZE) if split == "evaluation" else problems
 
 
-def _pair(record: Record, test: Any) -> StdioTest:
+def _pair(record: Record, test: Any, tolerance: float) -> StdioTest:
     match test:
         case {"input": str(given), "output": str(expected)}:
-            return StdioTest(given, expected)
+            return StdioTest(given, expected, tolerance)
     raise record.malformed("a test must have a text 'input' and a text 'output'")
 
 

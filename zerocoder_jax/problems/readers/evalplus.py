@@ -28,7 +28,7 @@ def _forms(arguments):
     return [arguments, _tuples(arguments, 2), _tuples(arguments, 1)]
 
 def _same(value, expected, tolerance):
-    if isinstance(expected, (list, tuple)) and isinstance(value, (list, tuple)):
+    if isinstance(expected, (list, tuple)) and type(value) is type(expected):
         return len(value) == len(expected) and all(
             _same(left, right, tolerance) for left, right in zip(value, expected))
     if isinstance(expected, float) and isinstance(value, (int, float)):
@@ -70,7 +70,8 @@ _RULES = {
     ),
     **dict.fromkeys(
         ("check_str", "text_match_three", "text_starta_endb"),
-        "(value if isinstance(value, bool) else value is not None) == (expected is not None)",
+        "(value if isinstance(value, bool) else value is not None)"
+        " == (expected if isinstance(expected, bool) else expected is not None)",
     ),
     "are_equivalent": "True",
     "sum_div": "value == expected or value == 0",
@@ -127,6 +128,22 @@ class np:
 """
 
 
-def hub_script(script: str) -> str:
-    """A hub table's test script, with its one use of NumPy written out."""
-    return re.sub(r"^import numpy as np$", lambda _: _STAND_IN, script, flags=re.MULTILINE)
+_HUB_RULE = """def assertion(value, expected, tolerance):
+    assert {rule}
+
+"""
+
+
+def hub_script(script: str, entry_point: str = "") -> str:
+    """A hub table's test script, with its one use of NumPy written out.
+
+    MBPP+'s scripts compare exactly; where EvalPlus' own judge has a rule for the ``entry_point``,
+    it takes the place of the script's comparison.
+    """
+    script = re.sub(r"^import numpy as np$", lambda _: _STAND_IN, script, flags=re.MULTILINE)
+    rule = _RULES.get(entry_point)
+    if rule is None:
+        return script
+    return re.sub(
+        "^(?=inputs = )", lambda _: _HUB_RULE.format(rule=rule), script, count=1, flags=re.MULTILINE
+    )

@@ -24,9 +24,8 @@ def paired_tests(record: Record, fields: Any, name: str) -> tuple[Test, ...]:
     """The tests in ``{"inputs": [...], "outputs": [...], "fn_name": ...}``.
 
     With ``fn_name`` an input is a list of arguments (APPS) or a text with one JSON argument per
-    line (LiveCodeBench). Where every output is a list of one value, that value is meant: this is
-    how APPS wraps the results of its Codewars problems. A ``LongNumber`` stands as its digits in a
-    text and is a number like any other in a call.
+    line (LiveCodeBench). A ``LongNumber`` stands as its digits in a text and is a number like any
+    other in a call.
     """
     inputs = fields.get("inputs") if isinstance(fields, dict) else None
     outputs = fields.get("outputs") if isinstance(fields, dict) else None
@@ -44,8 +43,6 @@ def paired_tests(record: Record, fields: Any, name: str) -> tuple[Test, ...]:
             line_test(record, given, expected)
             for given, expected in zip(inputs, outputs, strict=True)
         )
-    if outputs and all(isinstance(value, list) and len(value) == 1 for value in outputs):
-        outputs = [value[0] for value in outputs]
     return tuple(
         CallTest(tuple(given) if isinstance(given, list) else (given,), expected)
         for given, expected in zip(_numbers(inputs), _numbers(outputs), strict=True)

@@ -46,7 +46,7 @@ def to_problem(record: Record) -> Problem:
     setup += "\n".join(record.texts("test_imports", []))
     reference_tests = [AssertTest(_unix(test), setup) for test in tests]
     if record.has("test"):
-        reference_tests.append(AssertTest(hub_script(record.text("test"))))
+        reference_tests.append(AssertTest(hub_script(record.text("test"), entry_point)))
     return Problem(
         task_id=f"mbpp/{number}",
         prompt=record.text("text" if record.has("text") else "prompt").strip(),

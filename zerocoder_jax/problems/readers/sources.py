@@ -20,11 +20,14 @@ class ProblemList(list[Problem]):
 
     Attributes:
       malformed: one message per skipped record; empty unless ``skip_malformed`` was set.
+      unjudgeable: how many records were passed over because outputs alone cannot judge a program.
     """
 
-    def __init__(self, problems: list[Problem], malformed: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, problems: list[Problem], malformed: tuple[str, ...] = (), unjudgeable: int = 0
+    ) -> None:
         super().__init__(problems)
-        self.malformed = malformed
+        self.malformed, self.unjudgeable = malformed, unjudgeable
 
 
 def parse_source(source: str, split: str | None = None) -> tuple[str, str, str | None]:
@@ -83,24 +86,33 @@ def read_problems(
     malformed: list[str] | None = [] if skip_malformed else None
     problems: list[Problem] = []
     files = form.choose(data_files(path, form.files(split), form.named_files))
+    unjudgeable = 0
     for problem in _problems(form, read_records(files), split, malformed):
+        if problem is None:
+            unjudgeable += 1
+            continue
         problems.append(problem)
         if limit and len(problems) == limit and not form.subset:
             break
     if malformed:
         _log.warning("%s: skipped %d malformed records: %s", source, len(malformed), malformed[0])
+    if unjudgeable:
+        _log.info("%s: passed over %d problems that outputs cannot judge", source, unjudgeable)
     if not problems:
         other = "; format:PATH@SPLIT names another" if split != "all" else ""
         raise UserError(f"problem source '{source}': no problems in split '{split}'{other}")
     if form.subset:
         problems = form.subset(problems, split)
-    return ProblemList(problems[: limit or None], tuple(malformed or ()))
+    return ProblemList(problems[: limit or None], tuple(malformed or ()), unjudgeable)
 
 
 def _problems(
     form: Format, records: Iterator[Record], split: str, malformed: list[str] | None
-) -> Iterator[Problem]:
-    """The split's problems; what is wrong with a record is raised, or noted in ``malformed``."""
+) -> Iterator[Problem | None]:
+    """The split's problems; None for one that is passed over.
+
+    What is wrong with a record is raised, or noted in ``malformed``.
+    """
     seen: dict[str, str] = {}
     for record in records:
         try:
@@ -108,6 +120,7 @@ def _problems(
                 continue
             problem = form.to_problem(record)
             if problem is None:
+                yield None
                 continue
             if problem.task_id in seen and form.repeats:
                 continue
