@@ -67,14 +67,11 @@ def main() -> None:
         if every and (step + 1) % every == 0:
             report()
 
+    # Before anything is written: a run that is refused finds its directory as it was.
+    Checkpoints(
+        workdir / "checkpoints", config, read_only=True, accept_changes=arguments.accept_changes
+    ).refuse_other_config(arguments.step)
     with RunLock(workdir) as lock:
-        # Before anything is written: a run that is refused finds its directory as it was.
-        Checkpoints(
-            workdir / "checkpoints",
-            config,
-            read_only=True,
-            accept_changes=arguments.accept_changes,
-        ).refuse_other_config(arguments.step)
         run = CoEvolution(
             config,
             workdir,
