@@ -322,7 +322,8 @@ class CoEvolution:
         evaluation: dict[str, float],
         progress: Progress,
     ) -> float:
-        """Save where the config asks for it, and at the end; the seconds that the run waited."""
+        """Save where the config asks for it, and at the end; the seconds that the slowest host
+        waited."""
         last = done == self._config.steps
         if not last and done % self._config.checkpoint.every != 0:
             return 0.0
@@ -330,7 +331,7 @@ class CoEvolution:
         self._log.beat("saving")
         began = time.perf_counter()
         self._save(checkpoints, done, evaluation, finish=last)
-        return time.perf_counter() - began
+        return max(exchange(time.perf_counter() - began))
 
     def _compile(self, progress: Progress) -> float:
         """Compile what any step of this run can need; the seconds of the slowest host."""
