@@ -204,9 +204,13 @@ def get_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     # "adamw" or "adafactor" (factored second moment; of the fields below it reads learning_rate,
-    # weight_decay and gradient_clip).
+    # schedule, warmup_steps, weight_decay and gradient_clip).
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 1e-6
+    # "constant", or "linear" or "cosine" down to 0 at the last of config.steps.
+    config.optimizer.schedule = "constant"
+    # Optimizer steps over which the learning rate rises to its value.
+    config.optimizer.warmup_steps = 0
     config.optimizer.beta1 = 0.9
     config.optimizer.beta2 = 0.999
     config.optimizer.epsilon = 1e-8

@@ -21,6 +21,9 @@ CLASSES: tuple[tuple[str, str], ...] = (
     ("policy.lora.targets", FIXED),
     ("optimizer.name", FIXED),
     ("optimizer.first_moment_dtype", FIXED),
+    # A learning rate that changes has a counter in the optimizer's state.
+    ("optimizer.schedule", FIXED),
+    ("optimizer.warmup_steps", FIXED),
     ("steps", FREE),
     # Digests of the problems and of the initial weights are compared instead.
     ("problems.source", FREE),

@@ -35,7 +35,7 @@ from zerocoder_jax.training.assignment import (
 )
 from zerocoder_jax.training.checkpoints import Checkpoints
 from zerocoder_jax.training.compilation import compile_ahead
-from zerocoder_jax.training.health import Health
+from zerocoder_jax.training.health import Health, Unhealthy
 from zerocoder_jax.training.judging import Judged, calibrate, judge
 from zerocoder_jax.training.memory import memory_metrics, return_freed_memory
 from zerocoder_jax.training.metrics import MetricWriters, Progress
@@ -305,8 +305,9 @@ class CoEvolution:
                 saving = self._save_if_due(checkpoints, finished, evaluation, progress)
                 progress.finish(step, metrics)
                 self._copies.write("the report", functools.partial(self._after_step, step))
-                self._health.observe(step, metrics)
-        except StopRequested:
+                if finished < config.steps:
+                    self._health.observe(step, metrics)
+        except (StopRequested, Unhealthy):
             if finished > self._saved:
                 progress.phase("saving")
                 self._save(checkpoints, finished, {}, finish=True)

@@ -102,7 +102,9 @@ class UpdatePrograms:
         check_divisible(policy_config, mesh)
         self.mesh = mesh
         self._compute_dtype = jnp.dtype(config.policy.compute_dtype)
-        self.optimizer = make_optimizer(config.optimizer)
+        self.optimizer = make_optimizer(
+            config.optimizer, total_updates=config.steps * updates_per_step(config)
+        )
         self.wants_reference = config.grpo.kl_coefficient != 0
         self.lora = lora_settings(config.policy.lora)
         self._policy_config = policy_config
