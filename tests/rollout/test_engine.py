@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 from zerocoder_jax.configuration import load_config
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.policy import (
+    ChatTokenizer,
     LoraSettings,
     PolicyConfig,
     abstract_lora,
@@ -146,6 +148,27 @@ def test_sampled_replies_carry_the_log_probs_of_both_distributions():
         own = logits[chosen] / settings.temperature - scaled[:, 0]
         exact = own - np.log(masses.sum(axis=1))
         np.testing.assert_allclose(rollout.sampled_log_probs, exact, atol=1e-3)
+
+
+def test_ids_that_no_tokenizer_can_decode_are_never_sampled():
+    """Rows of the embedding table beyond the tokenizer's 60 tokens are padding; the log-probs are
+    those of training, which takes the softmax over all 98."""
+    words = {chr(97 + number): number for number in range(60)}
+    chat = ChatTokenizer(
+        Tokenizer(models.BPE(vocab=words, merges=[])), None,
+        stop_token_ids=[STOP], pad_token_id=1, origin="test",
+    )  # fmt: skip
+    padded = dataclasses.replace(policy(), tokenizer=chat)
+    made = RolloutEngine(padded, SamplingSettings(max_new_tokens=12), SHAPES)
+    made.load(padded.params)
+    prompts = prompts_of([5, 20])
+    found = run(made, prompts, 8)
+    assert max(max(one.tokens) for one in found.values()) < 60
+    assert any(max(one.tokens) >= 60 for one in run(engine(), prompts, 8).values())
+    for (index, _), one in list(found.items())[::5]:
+        logits = logits_after(prompts[index], one.tokens)
+        expected = jax.nn.log_softmax(logits)[np.arange(len(one.tokens)), one.tokens]
+        np.testing.assert_allclose(one.log_probs, expected, atol=1e-4)
 
 
 def test_a_reply_ends_at_its_stop_token_or_at_its_limit():

@@ -105,6 +105,32 @@ def test_log_probs_are_those_of_the_whole_and_of_the_truncated_distribution(voca
         )
 
 
+@pytest.mark.parametrize("vocabulary", [40, 8900])
+def test_padding_of_the_embedding_table_is_never_drawn(vocabulary):
+    """Not even where it is most probable; training, which knows nothing of it, gives it a share."""
+    size = 9000 if vocabulary > 300 else 256
+    logits = np.random.default_rng(7).normal(size=size).astype(np.float32)
+    logits[vocabulary:] += 3
+    wanted = np.where(np.arange(size) < vocabulary, logits, -np.inf)
+    whole = np.log(exact_distribution(logits, 0.8, 1.0, 0))
+    sampling = jax.jit(sample_tokens, static_argnames="vocabulary")
+    uniforms = (np.arange(64, dtype=np.float32) + 0.5) / 64
+    for temperature, top_p, top_k in [(0.8, 1.0, 0), (0.8, 0.9, 0), (0.8, 1.0, 100), (0.0, 1.0, 0)]:
+        rows = (np.full(64, one) for one in (np.float32(temperature), np.float32(top_p)))
+        sampled = jax.device_get(
+            sampling(
+                np.broadcast_to(logits, (64, size)),
+                *(uniforms, *rows, np.full(64, np.int32(top_k))),
+                vocabulary=vocabulary,
+            )
+        )
+        assert (sampled.tokens < vocabulary).all()
+        drawn = exact_distribution(wanted, temperature, top_p, top_k)[sampled.tokens]
+        np.testing.assert_allclose(sampled.sampled_log_probs, np.log(drawn), atol=2e-5)
+        if temperature:
+            np.testing.assert_allclose(sampled.log_probs, whole[sampled.tokens], atol=2e-5)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=strategies.integers(0, 2**31 - 1),

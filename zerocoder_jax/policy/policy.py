@@ -29,6 +29,11 @@ class Policy:
     # The fields of its source's generation_config.json: sampling defaults for those who run it.
     generation_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that can be decoded; ids from here on are padding of the embedding table."""
+        return self.tokenizer.vocab_size if self.tokenizer else self.config.vocab_size
+
     def with_params(self, params: Params) -> "Policy":
         """The same policy with other weights."""
         return dataclasses.replace(self, params=params)

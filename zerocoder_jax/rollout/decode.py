@@ -83,6 +83,7 @@ def decode_window(
     compute_dtype: Any,
     window: int,
     stop_tokens: tuple[int, ...],
+    vocabulary: int | None = None,
     attention: DecodeAttentionName = "xla",
     tensor_axis: str | None = None,
 ) -> tuple[Cache, Window]:
@@ -94,6 +95,7 @@ def decode_window(
         least_live: int32 [1], at least 1: the window ends early when fewer rows live.
         window: W, the most steps; every step feeds one token a row and samples the next.
         stop_tokens: ids that end a row; the stop token itself belongs to the reply.
+        vocabulary: see ``sampling.sample_tokens``.
     """
     num_rows = rows.token.shape[0]
     stops = jnp.asarray(stop_tokens, jnp.int32)
@@ -127,7 +129,9 @@ def decode_window(
         )  # [R, D]
         with jax.named_scope("head"):
             logits = vocabulary_logits(hidden, weights["head"])  # [R, V] of this shard
-        sampled = sample_rows(logits, rows, done.produced, done.live, tensor_axis)
+        sampled = sample_rows(
+            logits, rows, done.produced, done.live, tensor_axis, vocabulary=vocabulary
+        )
 
         produced = done.produced + done.live
         stopped = jnp.any(sampled.tokens[:, None] == stops, axis=-1) | (produced >= rows.limit)
@@ -167,6 +171,8 @@ def sample_rows(
     produced: jax.Array,
     live: jax.Array,
     tensor_axis: str | None,
+    *,
+    vocabulary: int | None = None,
 ) -> Sampled:
     """Sample each row; devices that hold parts of the vocabulary share the rows among them.
 
@@ -175,18 +181,19 @@ def sample_rows(
         rows: keys and settings.
         produced: int32 [R], tokens before the one that is sampled.
         live: bool [R].
+        vocabulary: see ``sampling.sample_tokens``.
     """
     uniforms = token_uniforms(rows.key, produced)
     inputs = (uniforms, rows.temperature, rows.top_p, rows.top_k, live)
     if tensor_axis is None:
-        return sample_tokens(logits, *inputs)
+        return sample_tokens(logits, *inputs, vocabulary=vocabulary)
     shards = jax.lax.axis_size(tensor_axis)
     if logits.shape[0] % shards:
         whole = jax.lax.all_gather(logits, tensor_axis, axis=1, tiled=True)
-        return sample_tokens(whole, *inputs)
+        return sample_tokens(whole, *inputs, vocabulary=vocabulary)
     share = jax.lax.all_to_all(logits, tensor_axis, split_axis=0, concat_axis=1, tiled=True)
     own_rows = logits.shape[0] // shards
     first = jax.lax.axis_index(tensor_axis) * own_rows
     own = [jax.lax.dynamic_slice_in_dim(array, first, own_rows) for array in inputs]
-    sampled = sample_tokens(share, *own)
+    sampled = sample_tokens(share, *own, vocabulary=vocabulary)
     return Sampled(*(jax.lax.all_gather(array, tensor_axis, tiled=True) for array in sampled))

@@ -82,6 +82,7 @@ def draft_window(
     window: int,
     fed: int,
     stop_tokens: tuple[int, ...],
+    vocabulary: int | None = None,
     tensor_axis: str | None = None,
 ) -> tuple[Cache, Window]:
     """Sample up to ``window * fed`` tokens for each live row in up to ``window`` passes.
@@ -136,6 +137,7 @@ def draft_window(
             (done.produced[:, None] + place).ravel(),
             jnp.repeat(done.live, fed),
             tensor_axis,
+            vocabulary=vocabulary,
         )
         drawn, log_probs, sampled_log_probs, searched = (
             array.reshape(num_rows, fed) for array in sampled

@@ -331,6 +331,7 @@ class RolloutEngine:
                 slots=self._slots,
                 window=self._window,
                 stop_tokens=tuple(self._policy.stop_token_ids),
+                vocabulary=self._policy.vocabulary,
                 compute_dtype=self._dtype,
                 quantized=self._quantized,
                 lora=self._lora,

@@ -42,6 +42,7 @@ class Programs:
         slots: int,
         window: int,
         stop_tokens: tuple[int, ...],
+        vocabulary: int | None = None,
         compute_dtype: Any,
         quantized: bool = False,
         lora: LoraSettings | None = None,
@@ -56,6 +57,7 @@ class Programs:
             slots: of each row of the cache.
             window: the most steps of decoding between two looks.
             stop_tokens: ids that end a row.
+            vocabulary: ids from here on are never sampled; None: all may be.
             compute_dtype: of products, cache and all weights but quantized ones.
             quantized: kernels are int8.
             lora: of the adapters that the weights have; None: they have none.
@@ -77,7 +79,7 @@ class Programs:
         platform = mesh.devices.flat[0].platform
         self.decode_attention = attention_for(platform, config.head_dim)
         self._functions = _functions(
-            *(config, mesh, self.decode_attention, window, stop_tokens, compute_dtype),
+            *(config, mesh, self.decode_attention, window, stop_tokens, vocabulary, compute_dtype),
             *(quantized, lora, -(-shared_tokens // SMALLEST_PROMPT) * SMALLEST_PROMPT),
             draft_tokens,
         )
@@ -214,6 +216,7 @@ def _functions(
     decode_attention: DecodeAttentionName,
     window: int,
     stop_tokens: tuple[int, ...],
+    vocabulary: int | None,
     compute_dtype: Any,
     quantized: bool,
     lora: LoraSettings | None,
@@ -236,6 +239,7 @@ def _functions(
             *(weights, cache, rows, clock, least_live),
             window=window,
             stop_tokens=stop_tokens,
+            vocabulary=vocabulary,
             attention=decode_attention,
             **shared,
         )
@@ -246,6 +250,7 @@ def _functions(
             window=window,
             fed=draft_tokens + 1,
             stop_tokens=stop_tokens,
+            vocabulary=vocabulary,
             **shared,
         )
 

@@ -80,6 +80,8 @@ def sample_tokens(
     top_p: jax.Array,
     top_k: jax.Array,
     live: jax.Array | None = None,
+    *,
+    vocabulary: int | None = None,
 ) -> Sampled:
     """Draw one token per row by inverting the row's cumulative distribution.
 
@@ -94,6 +96,9 @@ def sample_tokens(
         live: bool [R]; what is returned for a row that is not means nothing, and costs nothing.
             A finished or free row sees one token, its distribution is nearly flat, and most such
             rows would need the exact search. Default: all rows are.
+        vocabulary: ids from here on are padding of the embedding table, which no tokenizer can
+            decode: none is drawn. They keep their share of ``log_probs``, as in training. Default:
+            every id may be drawn.
     """
     with jax.named_scope("sampling"):
         live = jnp.ones(temperature.shape, bool) if live is None else live
@@ -102,6 +107,10 @@ def sample_tokens(
         temperature = jnp.where(greedy, 1.0, temperature)
         truncates = (top_k > 0) | (top_p < 1.0)
 
+        first_padding = logits.shape[1] if vocabulary is None else vocabulary
+        padding = logits[:, first_padding:]
+        if padding.shape[1]:
+            logits = jnp.where(jnp.arange(logits.shape[1]) < first_padding, logits, -jnp.inf)
         blocks = _in_blocks(logits)  # [R, N, b]
         block_maxima = jnp.max(blocks, axis=-1)  # [R, N]
         largest = jnp.max(block_maxima, axis=-1)  # [R]
@@ -129,7 +138,9 @@ def sample_tokens(
         token = jnp.select(chosen_by, [token for _, token, _ in drawn], 0)
         log_prob = jnp.select(chosen_by, [log_prob for *_, log_prob in drawn], 0.0)
         chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
-        untruncated = (chosen - largest) / temperature - jnp.log(everything)
+        unreachable = jnp.exp((padding - largest[:, None]) / temperature[:, None])
+        whole = everything + jnp.sum(unreachable, axis=-1)
+        untruncated = (chosen - largest) / temperature - jnp.log(whole)
         return Sampled(token, untruncated, jnp.where(greedy, 0.0, log_prob), searched)
 
 
