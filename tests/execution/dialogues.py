@@ -333,6 +333,8 @@ except* ValueError as group:
     assert group.exceptions[0].args == (1,)
 except* KeyError:
     pass
+else:
+    assert False
 """,
             """
 try:

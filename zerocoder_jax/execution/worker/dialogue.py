@@ -305,22 +305,29 @@ def _state(target: Any) -> dict[str, Any]:
     return state
 
 
-def _read(count: int) -> bytes:
-    parts = []
-    while count:
-        part = os.read(CHANNEL, min(count, 1 << 20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
+_arrived = bytearray()
 
 
 def _receive() -> bytes:
-    (length,) = _LENGTH.unpack(_read(_LENGTH.size))
+    """The next message; ``EOFError`` when the other side is gone."""
+    while len(_arrived) < _LENGTH.size:
+        _read_more(1 << 16)
+    (length,) = _LENGTH.unpack_from(_arrived)
+    end = _LENGTH.size + length
     if length > _MAX_MESSAGE:
         raise EOFError
-    return _read(length)
+    while len(_arrived) < end:
+        _read_more(max(1 << 16, end - len(_arrived)))
+    body = bytes(_arrived[_LENGTH.size : end])
+    del _arrived[:end]
+    return body
+
+
+def _read_more(most: int) -> None:
+    part = os.read(CHANNEL, most)
+    if not part:
+        raise EOFError
+    _arrived.extend(part)
 
 
 def _send(body: bytes) -> None:
