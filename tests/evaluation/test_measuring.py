@@ -164,3 +164,11 @@ def test_results_are_the_benchmarks_in_its_order_whatever_the_file_holds(pool, t
     assert list(whole) == list(alone) == [(GREEDY, name) for name in ("add", "greet", "same")]
     # Intervals are drawn by place: they are the same where the order is.
     assert benchmark_scores(list(whole.values())) == benchmark_scores(list(alone.values()))
+
+
+def test_a_test_that_passes_whatever_a_solution_returns_is_wrong_and_kills_nothing(pool, tmp_path):
+    replies = {"add": ("", "assert (add(1, 1) == 2) is not None")}
+    results, _ = measure(pool, tmp_path / "r.jsonl", [ADD], replies, ungated=True)
+    (test,) = results[GREEDY, "add"].tests
+    assert (test.reason, test.passes) == ("vacuous", False)
+    assert (test.mutation_score, test.mutation_score_ungated) == (0, 0)

@@ -176,3 +176,14 @@ def test_a_test_whose_kills_the_verifier_cannot_judge_has_no_reward() -> None:
         config = SimpleNamespace(reward=reward, seed=0, mutation=SimpleNamespace(limit=0))
         reward_tests([one], Failing(), config, step=1, weight=1.0)
     assert one.reward_mask.tolist() == [False, True, True, True]
+
+
+def test_a_test_that_passes_whatever_a_solution_returns_is_a_reply_without_a_test() -> None:
+    tests = [AssertTest("assert larger(1, 2) == 2"), AssertTest("assert larger(1, 2) or True")]
+    samples = ProblemSamples(PROBLEM, ([], []), [sample(SOLUTION)], [sample(one) for one in tests])
+    with ExecutionPool(2) as pool:
+        Execution(samples, pool.submit_matrix(PROBLEM, [SOLUTION], tests), None).wait()
+    assert [one.reason for one in samples.tests] == ["", "vacuous"]
+    assert samples.tests[1].parsed is None
+    assert samples.masks()[1].tolist() == [True, False]
+    assert not samples.passing[:, 1].any()
