@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from configs.base import get_config
+from configs.experiments import apply_experiments
 from zerocoder_jax.errors import UserError
 from zerocoder_jax.report.published import METHODS, PUBLISHED, STEP_SECONDS, published_model
 from zerocoder_jax.report.run_directory import read_run
@@ -163,6 +164,43 @@ def test_a_configuration_is_named_as_the_paper_names_it(changes, name):
 def test_a_configuration_that_the_paper_does_not_have_gets_a_row_of_its_own(changes, name):
     assert name not in METHODS
     assert method_name(configuration(**changes).to_dict()) == name
+
+
+EXPERIMENTS_OF_ROWS = {
+    "offline": "offline",
+    "online": "online",
+    "max_pass": "MaxPass",
+    "codet": "CodeT",
+    "b4_4_3": "B4(4,3)",
+    "b4_5_3": "B4(5,3)",
+    "max_pass,calibration": "MaxPass with labels",
+    "calibration,codet": "CodeT with labels",
+    "calibration,b4_4_3": "B4(4,3) with labels",
+    "b4_5_3,calibration": "B4(5,3) with labels",
+    "dynamic_b4": "dynamic B4",
+    "dynamic_b4,no_mutation": "dynamic B4 without mutation",
+    "oracle": "oracle",
+}
+
+
+def test_every_row_of_the_paper_is_named_by_experiments(tmp_path):
+    """Each run stands in its own row, with the published figures of that row and no other."""
+    assert {"base", *EXPERIMENTS_OF_ROWS.values()} == set(METHODS)
+    published = {row.method: row for row in PUBLISHED if row.model == "Qwen2.5-Coder-7B-Instruct"}
+    results = []
+    for number, names in enumerate(EXPERIMENTS_OF_ROWS):
+        config = configuration(**{"policy.source": "hf:Qwen/Qwen2.5-Coder-7B-Instruct"})
+        apply_experiments(config, names)
+        after = (number + 1) / 100
+        results.append(read_result(make_run(tmp_path / names, config=config, after=after)))
+    rows = {row[0]: row for row in rows_of(markdown(results), "### Qwen2.5-Coder-7B-Instruct")}
+    assert list(rows) == list(METHODS)
+    for number, row in enumerate(EXPERIMENTS_OF_ROWS.values()):
+        theirs = published.get(row)
+        assert rows[row][1] == (f"{theirs.code:.1f}" if theirs else ""), row
+        # The mean of pass@1 on both benchmarks, of which one is 0.2 higher.
+        assert rows[row][2] == f"{number + 1 + 10:.1f}", row
+        assert rows[row][-1] == "1"
 
 
 @pytest.mark.parametrize(
