@@ -103,6 +103,8 @@ def get_config() -> ConfigDict:
     # Cap of the truncated importance weights that correct a sampler unlike the trained policy
     # (int8); 0 applies none.
     config.rollout.importance_cap = 0.0
+    # "token", or "sequence": one weight for a whole reply, the product over its tokens.
+    config.rollout.importance_level = "token"
 
     # ---- running programs ----------------------------------------------------------------------
     config.execution = ConfigDict()

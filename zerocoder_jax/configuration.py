@@ -22,6 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "policy.reference_dtype": ("bfloat16", "float32"),
     "policy.attention": ("auto", "xla", "cudnn", "splash"),
     "rollout.dtype": ("bfloat16", "float32", "int8"),
+    "rollout.importance_level": ("token", "sequence"),
     "execution.backend": ("local", "ray"),
     "execution.min_isolation": ("namespaces", "landlock", "rlimits"),
     "selector.name": ("max_pass", "codet", "b4"),

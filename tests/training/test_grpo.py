@@ -47,6 +47,7 @@ def reference_advantages(rewards: np.ndarray, mask: np.ndarray, normalize_std: b
 
 def loss_of(log_probs, old=None, *, advantages, mask=None, importance_cap=0.0, **changes):
     """``grpo_loss`` of one micro-batch that is the whole batch."""
+    level = changes.pop("importance_level", "token")
     given = {name: changes.pop(name, None) for name in ("reference", "entropy", "rollout")}
     mask = jnp.ones(log_probs.shape, bool) if mask is None else mask
     return grpo_loss(
@@ -62,6 +63,7 @@ def loss_of(log_probs, old=None, *, advantages, mask=None, importance_cap=0.0, *
         total_sequences=len(mask),
         max_new_tokens=8,
         importance_cap=importance_cap,
+        importance_level=level,
     )
 
 
@@ -253,6 +255,18 @@ def test_sums_are_of_what_was_given() -> None:
 def test_a_setting_without_meaning_or_input_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loss_of(jnp.zeros((1, 2)), advantages=[1.0], **changes)
+
+
+def test_a_reply_is_weighted_by_the_product_over_its_tokens_where_asked_for() -> None:
+    """Two replies, the second of one token; by hand."""
+    log_probs = jnp.zeros((2, 2))
+    rollout = jnp.log(jnp.array([[1 / 1.5, 1 / 0.5], [1 / 3.0, 1e9]]))
+    mask = jnp.array([[True, True], [True, False]])
+    given = {"advantages": [1.0, 1.0], "mask": mask, "rollout": rollout, "importance_cap": 2.0}
+    tokens, _ = loss_of(log_probs, **given)
+    assert float(tokens) == pytest.approx(-(1.5 + 0.5 + 2.0) / 3, rel=1e-5)
+    replies, _ = loss_of(log_probs, **given, importance_level="sequence")
+    assert float(replies) == pytest.approx(-(0.75 + 0.75 + 2.0) / 3, rel=1e-5)
 
 
 def test_one_improbable_token_does_not_outweigh_a_batch() -> None:

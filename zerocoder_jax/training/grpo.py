@@ -140,6 +140,7 @@ def grpo_loss(
     total_sequences: Array | float,
     max_new_tokens: int,
     importance_cap: float = 0.0,
+    importance_level: str = "token",
 ) -> tuple[Array, dict[str, Array]]:
     """One micro-batch's contribution to the GRPO loss of the whole batch.
 
@@ -164,6 +165,8 @@ def grpo_loss(
         total_sequences: sequences of the whole batch.
         max_new_tokens: ``config.rollout.max_new_tokens``, the constant of Dr. GRPO.
         importance_cap: ``config.rollout.importance_cap``; 0 applies no weights.
+        importance_level: ``config.rollout.importance_level``; with "sequence" every token's weight
+            is that of its reply, ``min(exp(sum over tokens of old - rollout), cap)``.
 
     Returns:
         The loss, and sums over this micro-batch that add up like the loss: ``tokens``,
@@ -207,7 +210,10 @@ def grpo_loss(
         unclipped, clipped = ratio * advantages, clipped_ratio * advantages
         objective = jnp.broadcast_to(jnp.minimum(unclipped, clipped), mask.shape)
         if importance_cap and rollout_log_probs is not None:
-            weights = jnp.exp(jnp.minimum(old - real(rollout_log_probs), LARGEST_LOG_RATIO))
+            log_weights = old - real(rollout_log_probs)  # 0 where masked
+            if importance_level == "sequence":
+                log_weights = jnp.sum(log_weights, axis=1, keepdims=True)
+            weights = jnp.exp(jnp.minimum(log_weights, LARGEST_LOG_RATIO))
             objective = objective * jnp.minimum(weights, importance_cap)
         loss = -mean(objective)
 

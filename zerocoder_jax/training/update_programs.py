@@ -298,6 +298,7 @@ class UpdatePrograms:
                 total_sequences=totals["sequences"],
                 max_new_tokens=self._config.rollout.max_new_tokens,
                 importance_cap=self._config.rollout.importance_cap,
+                importance_level=self._config.rollout.importance_level,
             )
 
         (loss, new_sums), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
