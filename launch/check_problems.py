@@ -43,6 +43,8 @@ def main() -> None:
     with open_pool(config.execution) as pool:
         checks = list(check_references(problems, pool))
     print(table(checks, every=arguments.all))
+    if problems.unjudgeable:
+        print(f"{problems.unjudgeable} records passed over: outputs alone cannot judge them")
     if problems.malformed:
         print(f"{len(problems.malformed)} malformed records, for example: {problems.malformed[0]}")
     if any(check.verdicts and not check.believed for check in checks):

@@ -211,7 +211,7 @@ def test_verifiable_coding_problems_are_programs_and_calls(read, pool):
     assert double.prompt.endswith("print your solution to stdout")
     assert double.reference_solution == "print(2 * int(input()))\n"
     assert call.entry_point == "double"
-    assert call.reference_tests == (CallTest((2,), 4), CallTest((3,), 6))
+    assert call.reference_tests == (CallTest((2,), [4], (4,)), CallTest((3,), [6], (6,)))
     assert verdicts(pool, double) == ["PASSED"]
     assert verdicts(pool, call) == ["PASSED"] * 2
 
@@ -245,6 +245,24 @@ def test_of_several_versions_of_bigcodebench_the_newest_is_read(read):
     read("bigcodebench_instruct", older, name="v0.1.9-00000-of-00001.jsonl")
     (problem,) = read("bigcodebench_instruct", BIG, name="v0.1.10-00000-of-00001.jsonl")
     assert problem.prompt == BIG["instruct_prompt"]
+
+
+@pytest.mark.parametrize(
+    ("form", "record", "field"),
+    [
+        ("kodcode", KODCODE_JUDGE, "question"),
+        ("taco", TACO, "question"),
+        ("leetcode_dataset", LEETCODE, "problem_description"),
+        ("verifiable_coding", CODING, "prompt"),
+    ],
+)
+def test_problems_with_several_right_answers_are_passed_over_and_counted(read, form, record, field):
+    several = record | {field: "If there are multiple answers, print any of them."}
+    for name in ("question_id", "problem_id", "task_id"):
+        if isinstance(several.get(name), str):
+            several[name] += "_several"
+    problems = read(form, record, several)
+    assert (len(problems), problems.unjudgeable) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,13 @@ def test_fields_that_contradict_each_other_are_refused(changes: dict, words: str
         changed(**changes)
 
 
+@pytest.mark.parametrize("split", ["valid", "evaluation", "2024-10..2025-02", "my words"])
+def test_every_split_that_a_data_set_may_have_can_be_asked_for(split: str) -> None:
+    config = get_config()
+    config.problems.split = split
+    check_config(config)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -55,14 +55,15 @@ def problem_of(record: Record, task_id: str) -> Problem:
         kind="function" if function else "stdio",
         starter_code=starter_code,
         reference_solution=reference,
-        reference_tests=_tests(record, fields) if fields else (),
+        reference_tests=judged_tests(record, fields, "input_output") if fields else (),
         difficulty=record.text("difficulty", ""),
         source="apps",
     )
 
 
-def _tests(record: Record, fields: Any) -> tuple[Test, ...]:
-    return tuple(map(_as_apps_judges, paired_tests(record, fields, "input_output")))
+def judged_tests(record: Record, fields: Any, name: str) -> tuple[Test, ...]:
+    """The tests in ``fields``, to be judged as APPS judges them."""
+    return tuple(map(_as_apps_judges, paired_tests(record, fields, name)))
 
 
 def _as_apps_judges(test: Test) -> Test:

@@ -6,7 +6,8 @@ Fields: ``question_id``, ``question``, ``solution``, ``test`` (``test_code`` in 
 
 A test is a pytest module that imports from ``solution``: each of its test functions becomes one
 test, with the module's other statements before it. Those with arguments (fixtures) are left out. In
-the style ``online_judge`` it is a text of ``{"stdin": [...], "stdout": [...]}``.
+the style ``online_judge`` it is a text of ``{"stdin": [...], "stdout": [...]}``; such problems are
+passed over where several answers are right (``unjudgeable.py``).
 """
 
 import ast
@@ -15,18 +16,21 @@ from typing import Any
 from zerocoder_jax.problems.entry_points import parse_quietly
 from zerocoder_jax.problems.problem import AssertTest, Problem, StdioTest, Test
 from zerocoder_jax.problems.readers.input_output import python_or_json
+from zerocoder_jax.problems.readers.unjudgeable import is_unjudgeable
 from zerocoder_jax.problems.records import Record
 
 SPLITS = ("train", "use_with_caution")
 
 
-def to_problem(record: Record) -> Problem:
-    """One record of KodCode."""
+def to_problem(record: Record) -> Problem | None:
+    """One record of KodCode; None for a program that outputs alone cannot judge."""
     test = record.text("test" if record.has("test") else "test_code")
     info = record.fields.get("test_info")
     functions = [one for one in (info if isinstance(info, list) else [info]) if one]
     entry_point = _text(record, functions[0], "function_name") if functions else None
     declaration = _text(record, functions[0], "function_declaration") if functions else ""
+    if entry_point is None and is_unjudgeable(record.text("question")):
+        return None
     return Problem(
         task_id=f"kodcode/{record.text('question_id')}",
         prompt=record.text("question").strip(),

@@ -3,10 +3,12 @@
 Fields, after HumanEval's: ``task_id`` (the problem's slug), ``problem_description``,
 ``starter_code``, ``prompt`` (imports, and the classes and functions with which tests build lists
 and trees), ``completion``, ``entry_point`` (``Solution().twoSum``), ``test`` (a function
-``check``), ``difficulty``.
+``check``), ``difficulty``. Problems of which several answers are right are passed over
+(``unjudgeable.py``).
 """
 
 from zerocoder_jax.problems.problem import AssertTest, Problem
+from zerocoder_jax.problems.readers.unjudgeable import is_unjudgeable
 from zerocoder_jax.problems.records import Record
 
 SPLITS = ("train", "test")
@@ -18,8 +20,10 @@ def in_split(record: Record, split: str) -> bool:
     return split == "all" or not named or split in named
 
 
-def to_problem(record: Record) -> Problem:
-    """One record of LeetCodeDataset."""
+def to_problem(record: Record) -> Problem | None:
+    """One record of LeetCodeDataset; None where one expected value cannot judge a solution."""
+    if is_unjudgeable(record.text("problem_description")):
+        return None
     call = record.text("entry_point")
     owner, _, method = call.partition("().")
     setup = record.text("prompt", "")

@@ -5,15 +5,18 @@ Fields: ``problem_id``, ``task_type``, ``prompt``, ``gold_standard_solution`` (i
 ``stdin_stdout`` or ``function_call``, ``input``, ``output`` and perhaps ``fn_name``).
 
 SYNTHETIC-1 has a record for each reply of a model, and other tasks than code: a problem is read
-once, and problems that are no code, or in another language than Python, are passed over.
+once, and problems that are no code, in another language than Python, or with several right answers
+(``unjudgeable.py``) are passed over. The tests are APPS' and are judged as there.
 """
 
 from typing import Any
 
 from zerocoder_jax.problems.fences import fenced_blocks
 from zerocoder_jax.problems.problem import Problem
-from zerocoder_jax.problems.readers.input_output import paired_tests, python_or_json
+from zerocoder_jax.problems.readers.apps import judged_tests
+from zerocoder_jax.problems.readers.input_output import python_or_json
 from zerocoder_jax.problems.readers.starter_code import entry_point_in
+from zerocoder_jax.problems.readers.unjudgeable import is_unjudgeable
 from zerocoder_jax.problems.records import Record
 
 # What the data set puts around every statement.
@@ -22,7 +25,7 @@ _AFTER = "Now solve the problem and return the code."
 
 
 def to_problem(record: Record) -> Problem | None:
-    """One record; None for a task that is not Python code."""
+    """One record; None for a task that is not Python code, or that outputs cannot judge."""
     if record.text("task_type", "verifiable_code") != "verifiable_code":
         return None
     info = record.fields.get("verification_info")
@@ -30,7 +33,7 @@ def to_problem(record: Record) -> Problem | None:
         info = python_or_json(record, info, "verification_info")
     if not isinstance(info, dict):
         raise record.malformed("'verification_info' must hold an object")
-    if info.get("language", "python") != "python":
+    if info.get("language", "python") != "python" or is_unjudgeable(record.text("prompt")):
         return None
     cases = _cases(record, info)
     function = cases["fn_name"]
@@ -42,7 +45,7 @@ def to_problem(record: Record) -> Problem | None:
         entry_point=entry_point_in("", function, reference) if function else None,
         kind="function" if function else "stdio",
         reference_solution=reference or None,
-        reference_tests=paired_tests(record, cases, "verification_info"),
+        reference_tests=judged_tests(record, cases, "verification_info"),
         source="verifiable_coding",
     )
 
