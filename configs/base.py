@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
 
     # ---- the model -----------------------------------------------------------------------------
     config.policy = ConfigDict()
-    # "hf:HUB_ID_OR_DIRECTORY", "gguf:FILE" or "toy".
+    # "hf:HUB_ID_OR_DIRECTORY", "hf:HUB_ID@REVISION", "gguf:FILE" or "toy"; see docs/policies.md.
     config.policy.source = ""
     # Precision of the forward and backward pass; weights that are trained are always float32.
     config.policy.compute_dtype = "bfloat16"

@@ -133,14 +133,21 @@ def test_defective_adapters_are_refused_by_name(tiny_policy: TinyPolicy, tmp_pat
             load_lora(tmp_path, config)
     for fields_change, said in (
         ({"use_dora": True}, "use_dora is not supported"),
-        ({"r": None}, "r is missing or no number"),
-        ({"lora_alpha": "16"}, "lora_alpha is missing or no number"),
+        ({"r": None}, "field 'r' is missing"),
+        ({"r": 2.5}, "'r' is 2.5; a positive integer"),
+        ({"lora_alpha": "16"}, "'lora_alpha' is \"16\"; a positive number"),
+        ({"target_modules": {"q_proj": 1}}, "beyond the decoder's projections"),
+        ({"target_modules": [["q_proj"]]}, "beyond the decoder's projections"),
         ({"bias": "all"}, "only plain LoRA"),
         ({"target_modules": ["q_proj", "lm_head"]}, "beyond the decoder's projections"),
     ):
         path.write_text(json.dumps(fields | fields_change))
         with pytest.raises(UserError, match=said):
             load_lora(tmp_path, config)
+    save_file({**whole, name: np.full_like(whole[name], np.nan)}, file)
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=f"tensor {name} has values that are not finite"):
+        load_lora(tmp_path, config)
     with pytest.raises(UserError, match=r"adapter_config\.json cannot be read"):
         load_lora(tmp_path / "nowhere", config)
 

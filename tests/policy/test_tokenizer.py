@@ -160,6 +160,12 @@ def test_a_gguf_vocabulary_is_rebuilt_without_its_padding() -> None:
         ({"pre": "deepseek-v3"}, "pre-tokenizer 'deepseek-v3' is not supported"),
         ({"merges": None}, "tokenizer.ggml.merges is missing"),
         ({"merges": ["a x"]}, "merge 'a' 'x' has no token"),
+        ({"merges": ["a b c"]}, "merge 'a b c' is not of two tokens"),
+        ({"merges": "a b"}, "tokenizer.ggml.merges is no list of str"),
+        ({"tokens": [1, 2, 3, 4, 5]}, "tokenizer.ggml.tokens is no list of str"),
+        ({"token_type": [1, 1]}, "differ in length"),
+        ({"eos_token_id": "3"}, "a stop token has the id '3'"),
+        ({"padding_token_id": 99}, "the padding token has the id 99"),
         ({"token_type": [3, 1, 1, 1, 1], "merges": []}, "does not follow the vocabulary"),
     ],
 )
@@ -333,6 +339,13 @@ def test_templates_of_the_hub_render_as_transformers_renders_them(saved: Path) -
     assert (
         chat(saved, [{"name": "rag", "template": "b"}, {"name": "default", "template": "a"}]) == "a"
     )
+
+
+def test_a_template_that_fails_is_refused_in_one_line(saved: Path) -> None:
+    for template in ("{{ 'a' + 1 }}", "{{ 1 / 0 }}", "{{ messages[7].content.x }}"):
+        with pytest.raises(UserError, match="the chat template failed: ") as error:
+            chat(saved, template)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("template", [7, {"default": "a"}, [{"name": "default"}]])

@@ -8,7 +8,7 @@ are stored in PEFT's layout.
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from zerocoder_jax.errors import UserError
-from zerocoder_jax.policy.config import PolicyConfig
+from zerocoder_jax.policy.config import PolicyConfig, TypedFields
 from zerocoder_jax.policy.decoder import Params, abstract_params, logical_axes
 from zerocoder_jax.policy.weight_names import projection_module
 
@@ -237,25 +237,23 @@ def _num_layers(lora: Params) -> int:
 
 def _read_settings(path: Path) -> LoraSettings:
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+    read = TypedFields(fields, str(path))
     for name in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
         if fields.get(name):
             raise UserError(f"{path}: {name} is not supported; only plain LoRA is")
     if fields.get("peft_type") != "LORA" or fields.get("bias", "none") != "none":
         raise UserError(f"{path}: only plain LoRA without biases is supported")
-    for name in ("r", "lora_alpha"):
-        if not isinstance(fields.get(name), (int, float)):
-            raise UserError(f"{path}: {name} is missing or no number")
     projections = {projection_module(target).split(".")[-1]: target for target in _BLOCK_OF}
-    modules: Sequence[str] | str = fields.get("target_modules") or ()
+    modules: Any = fields.get("target_modules") or ()
     if modules == "all-linear":
         modules = list(projections)
-    if isinstance(modules, str) or not set(modules) <= set(projections):
+    if not isinstance(modules, list) or not all(module in list(projections) for module in modules):
         raise UserError(f"{path}: target_modules {modules} go beyond the decoder's projections")
     return LoraSettings(
-        rank=fields["r"],
-        alpha=fields["lora_alpha"],
+        rank=read.integer("r"),
+        alpha=read.number("lora_alpha"),
         targets=tuple(target for module, target in projections.items() if module in modules),
     )

@@ -85,6 +85,8 @@ class ChatTokenizer:
         self.bos_token_id = bos_token_id
         if bos_token_id is not None:
             self._checked_id("the beginning token", bos_token_id)
+        if template is not None and not isinstance(template, str):
+            raise UserError(f"{origin}: the chat template is {template!r:.40}; no string")
         self.template = template
         self.settings = {
             name: value for name, value in (settings or {}).items() if name in _KEPT_SETTINGS
@@ -124,7 +126,7 @@ class ChatTokenizer:
                 bos_token=self._token_text(self.bos_token_id),
                 eos_token=self._token_text(self.stop_token_ids[0]),
             )
-        except jinja2.TemplateError as error:
+        except Exception as error:  # A template may evaluate anything, as 'a' + 1.
             raise UserError(f"{self._origin}: the chat template failed: {error}") from error
         return rendered + begun_reply
 
@@ -294,11 +296,21 @@ def gguf_tokenizer(metadata: Mapping[str, Any], origin: str) -> ChatTokenizer:
     for name in ("tokens", "merges", "token_type", "eos_token_id"):
         if field(name) is None:
             raise UserError(f"{origin}: metadata field tokenizer.ggml.{name} is missing")
+    for name, kind in (("tokens", str), ("merges", str), ("token_type", int)):
+        values = field(name)
+        if not isinstance(values, list) or not all(isinstance(one, kind) for one in values):
+            raise UserError(f"{origin}: metadata field tokenizer.ggml.{name} is no list of "
+                            f"{kind.__name__}; download the file again")  # fmt: skip
+    if len(field("tokens")) != len(field("token_type")):
+        raise UserError(
+            f"{origin}: tokenizer.ggml.tokens and tokenizer.ggml.token_type differ in length; "
+            "download the file again"
+        )
     normal, control, user_defined = 1, 3, 4  # gguf.TokenType; unused tokens (5) have no text
     tokens = list(zip(field("tokens"), field("token_type"), strict=True))
     tokenizer = _qwen2_tokenizer(
         {text: index for index, (text, kind) in enumerate(tokens) if kind == normal},
-        _split_merges(field("merges")),
+        _split_merges(field("merges"), origin),
         [
             (index, tokenizers.AddedToken(text, special=kind == control, normalized=False))
             for index, (text, kind) in enumerate(tokens)
@@ -367,7 +379,8 @@ def _read_tokenizer_files(directory: Path, settings: Mapping[str, Any]) -> token
             return tokenizers.Tokenizer.from_file(str(whole))
         if vocabulary.exists():
             lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
-            merges = _split_merges(line for line in lines if line and line[:8] != "#version")
+            whole_lines = (line for line in lines if line and line[:8] != "#version")
+            merges = _split_merges(whole_lines, str(directory / "merges.txt"))
             added = [
                 (int(index), tokenizers.AddedToken(**token))
                 for index, token in settings.get("added_tokens_decoder", {}).items()
@@ -395,8 +408,6 @@ def _directory_template(directory: Path, settings: Mapping[str, Any]) -> str | N
             template = {entry["name"]: entry["template"] for entry in template}.get("default")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{directory}: the chat template cannot be read: {error!r}") from error
-    if template is not None and not isinstance(template, str):
-        raise UserError(f"{directory}: the chat template is {template!r:.40}; a string is expected")
     return template
 
 
@@ -430,9 +441,15 @@ def _compile_template(template: str, origin: str) -> jinja2.Template:
         raise UserError(f"{origin}: the chat template is malformed: {error}") from error
 
 
-def _split_merges(lines: Iterable[str]) -> list[tuple[str, str]]:
+def _split_merges(lines: Iterable[str], origin: str) -> list[tuple[str, str]]:
     """Pairs of byte-level tokens; a space never occurs inside one."""
-    return [(left, right) for left, right in (line.split(" ") for line in lines)]
+    pairs = []
+    for line in lines:
+        left, space, right = line.partition(" ")
+        if not space or " " in right:
+            raise UserError(f"{origin}: merge {line!r:.40} is not of two tokens")
+        pairs.append((left, right))
+    return pairs
 
 
 def _ids(value: Any) -> list[Any]:
