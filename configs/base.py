@@ -113,7 +113,7 @@ def get_config() -> ConfigDict:
     # Worker processes; 0 takes one per processor.
     config.execution.workers = 0
     # Limits of one run: wall-clock seconds, memory, captured output, processes and threads.
-    config.execution.seconds = 2.0
+    config.execution.seconds = 3.0
     config.execution.memory_mb = 1024
     config.execution.output_kb = 64
     config.execution.processes = 16

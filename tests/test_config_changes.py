@@ -48,7 +48,7 @@ def test_the_config_of_an_older_run_is_read_with_the_defaults_of_what_it_lacks(t
     fields["grpo"]["clip_low"] = 0.1
     (tmp_path / "config.json").write_text(json.dumps(fields))
     config = read_config_json(tmp_path)
-    assert (config.execution.seconds, config.grpo.clip_low) == (2.0, 0.1)
+    assert (config.execution.seconds, config.grpo.clip_low) == (3.0, 0.1)
     assert config.is_locked
 
 

@@ -53,9 +53,6 @@ def test_how_a_run_ended_is_told_apart(strict_pool: ExecutionPool) -> None:
         "_exit inside": Status.ERROR,
         "kill itself inside": Status.FORBIDDEN,
         "exec inside": Status.FORBIDDEN,
-        "memory at once": Status.MEMORY,
-        "memory bit by bit": Status.MEMORY,
-        "memory in children": Status.MEMORY,
         "endless output": Status.OUTPUT,
         "null pointer": Status.CRASHED,
         "deep recursion": Status.ERROR,
@@ -70,6 +67,15 @@ def test_how_a_run_ended_is_told_apart(strict_pool: ExecutionPool) -> None:
     sources = [FORGERIES[name] for name in expected]
     matrix = strict_pool.passing_matrix(SQUARE, sources, TESTS[:1])
     assert {name: Status(row[0]) for name, row in zip(expected, matrix)} == expected
+
+
+def test_what_takes_too_much_memory_is_told_apart() -> None:
+    """With time enough to take it, on a busy machine too."""
+    names = ("memory at once", "memory bit by bit", "memory in children")
+    sources = [FORGERIES[name] for name in names]
+    with ExecutionPool(2, Limits(seconds=5.0, memory_mb=256)) as pool:
+        matrix = pool.passing_matrix(SQUARE, sources, TESTS[:1])
+    assert (matrix == Status.MEMORY).all(), matrix
 
 
 def test_a_system_call_that_only_attacks_make_is_forbidden(strict_pool: ExecutionPool) -> None:

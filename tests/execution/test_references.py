@@ -8,19 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zerocoder_jax.execution import ExecutionPool, Status
+from zerocoder_jax.execution import ExecutionPool, Limits, Status
 from zerocoder_jax.problems import Problem, StdioTest, read_problems
 
 P, F = Status.PASSED, Status.FAILED
 
 
 def _failing(pool: ExecutionPool, problems: list[Problem]) -> dict[str, list[str]]:
+    """What does not pass. MBPP's slowest takes two seconds of a processor that nothing slows down;
+    on a busy machine those that run out of time get more."""
     items = [(p, [p.reference_solution], p.reference_tests) for p in problems]
-    return {
+    failing = {
         problems[index].task_id: [Status(status).name for status in matrix[0]]
         for index, matrix in pool.passing_matrices(items, trusted=True)
         if (matrix != P).any()
     }
+    late = [p for p in problems if "TIMEOUT" in failing.get(p.task_id, ())]
+    if late and pool.limits.seconds < 20:
+        with ExecutionPool(2, Limits(seconds=20.0), "rlimits") as patient:
+            again = _failing(patient, late)
+        failing = {name: found for name, found in failing.items() if "TIMEOUT" not in found} | again
+    return failing
 
 
 def test_every_mbpp_reference_passes_its_tests(pool: ExecutionPool, shared_data: Path) -> None:

@@ -28,6 +28,7 @@ from zerocoder_jax.execution.tasks import (
     Verdict,
     test_record,
 )
+from zerocoder_jax.execution.worker.runner import LONGEST
 
 # A run that is older than this does not hold its processor's slot any more: it is likely to run
 # into its limit, and the others need not wait for that.
@@ -324,11 +325,11 @@ class Dispatcher:
                 "tests": [test_record(job.tests[part]) for part in piece.parts],
                 "seconds": seconds,
             }
-            seat.patience = 5 * max(seconds) + _PATIENCE_SECONDS
+            seat.patience = LONGEST * max(seconds) + _PATIENCE_SECONDS
         elif isinstance(job, CompileJob):
             sources = [job.sources[part] for part in piece.parts]
             message = {"do": "compile", "sources": sources, "seconds": self._seconds}
-            seat.patience = (len(sources) + 1) * self._seconds + _PATIENCE_SECONDS
+            seat.patience = (len(sources) + LONGEST) * self._seconds + _PATIENCE_SECONDS
         else:
             message = {"do": "mutate", **vars(job)}
             seat.patience = _MUTANT_SECONDS

@@ -32,7 +32,8 @@ class Limits:
 
     Attributes:
       seconds: wall-clock time, loading the solution included; time in which a run was ready and
-        had to wait for a processor does not count, up to three times as much.
+        had to wait for a processor does not count, up to ten times as much (three times for
+        runs of several processes or threads).
       memory_mb: address space of one process, and resident memory of all of a run's processes
         together; MiB.
       output_kb: captured standard output and reported values, KiB. A test that expects more
@@ -40,7 +41,7 @@ class Limits:
       processes: processes and threads at the same time.
     """
 
-    seconds: float = 2.0
+    seconds: float = 3.0
     memory_mb: int = 1024
     output_kb: int = 64
     processes: int = 16

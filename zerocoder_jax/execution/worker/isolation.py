@@ -75,6 +75,7 @@ class Sandbox:
       last_pid: descriptor of the file in it by which process ids can be set back, or -1.
       user: the id, inside, of the ordinary user that the worker becomes.
       has_own_user: what the kernel counts for a user it counts for this worker alone.
+      only_runner_kills: no run can send SIGKILL.
       restrict_run: what every run has to do before it sees any of the solution.
     """
 
@@ -87,6 +88,7 @@ class Sandbox:
         self.last_pid = -1
         self.user = os.geteuid()
         self.has_own_user = False
+        self.only_runner_kills = True
         self.restrict_run: Callable[[], None] = lambda: None
 
     def count_processes_anew(self) -> None:
@@ -312,7 +314,8 @@ def restrict(sandbox: Sandbox, processor_seconds: int) -> None:
             raise
     program = b""
     try:
-        program = seccomp.build_filter(may_signal=inside, may_kill=sandbox.proc < 0)
+        sandbox.only_runner_kills = not inside or (sandbox.proc >= 0 and _has_pidfds())
+        program = seccomp.build_filter(may_signal=inside, may_kill=not sandbox.only_runner_kills)
     except KeyError:  # an architecture without a table
         if sandbox.level != "rlimits":
             raise OSError(0, f"no system call table for {os.uname().machine}") from None
@@ -338,6 +341,15 @@ def restrict(sandbox: Sandbox, processor_seconds: int) -> None:
             lock()
 
         sandbox.restrict_run = lock_run
+
+
+def _has_pidfds() -> bool:
+    """Since Linux 5.3: the way of the runner alone to send SIGKILL."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 def _processes_beside_a_run(sandbox: Sandbox) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 from .frames import pack, read_exactly, receive, write_all
 from .plans import Plan, plan_test
-from .runner import KINDS, LIMIT, OUT_OF_TIME, OUTCOME
+from .runner import KINDS, LIMIT, LONGEST, OUT_OF_TIME, OUTCOME
 from .verdicts import ERROR, Outcome, ending, judge, judge_shared
 
 _POOL_IN, _POOL_OUT = 0, 1
@@ -216,7 +216,7 @@ class Judge:
 
     def _outcome(self, run: _Run, output: int, report: int) -> Outcome:
         runner = self._runner.fileno()
-        patience = 5 * run.seconds + _PATIENCE_SECONDS
+        patience = LONGEST * run.seconds + _PATIENCE_SECONDS
         ready, _, _ = select.select([runner, _POOL_IN], [], [], patience)
         if runner not in ready:  # too late, or the pool closed its end
             raise Gone

@@ -42,7 +42,10 @@ _MOST_FILES = 5
 
 # Runs longer than this are looked at now and then for the memory of all their processes.
 _LOOK_SECONDS = 0.05
-_MOST_WAITING = 3.0
+# Waiting for a processor does not count, up to so many times the limit; for a run of several
+# processes or threads, which may wait for each other's, up to fewer.
+_MOST_WAITING, _MOST_WAITING_OF_SEVERAL = 10.0, 3.0
+LONGEST = 1 + _MOST_WAITING
 _CHILD_ENDED = {signal.SIGCHLD}
 _PAGE = resource.getpagesize()
 
@@ -158,8 +161,7 @@ class Runner:
         while True:
             elapsed = time.monotonic() - started
             if elapsed >= deadline:
-                waited = self._waited(pid) + self._waited(partner)
-                deadline = seconds + min(waited, _MOST_WAITING * seconds)
+                deadline = seconds + self._waited_by_run(seconds, pid, partner)
                 if elapsed >= deadline - 0.01:
                     return Ending(OUT_OF_TIME, 0, elapsed), partner_status
             signal.sigtimedwait(_CHILD_ENDED, max(0.0, min(_LOOK_SECONDS, deadline - elapsed)))
@@ -181,15 +183,25 @@ class Runner:
             if elapsed > _LOOK_SECONDS and self._resident() > self._memory_bytes:
                 return Ending(OUT_OF_MEMORY, 0, elapsed), partner_status
 
-    def _waited(self, pid: int) -> float:
-        """Seconds that a process was ready to run and had to wait for others.
+    def _waited_by_run(self, seconds: float, pid: int, partner: int) -> float:
+        """Seconds that do not count for a run with this limit.
 
-        A time limit means a processor of one's own: where it is shared with other work, this time
-        does not count. Of a process's threads the one that waited longest is taken.
+        A time limit means a processor of one's own; where it is shared with other work, a run is
+        ready and has to wait. The two sides of a dialogue take turns; of the processes that a run
+        started, the one that waited longest is taken.
         """
+        own, partners = self._waited(pid), self._waited(partner)
+        pids = set(self._others()) - {pid, partner}
+        others = [thread for other in pids for thread in self._waited(other)]
+        waited = sum(max(process, default=0.0) for process in (own, partners, others))
+        several = bool(others) or len(own) > 1 or len(partners) > 1
+        return min(waited, seconds * (_MOST_WAITING_OF_SEVERAL if several else _MOST_WAITING))
+
+    def _waited(self, pid: int) -> list[float]:
+        """Seconds that each thread of a process was ready to run and had to wait for others."""
         tasks = self._list_proc(f"{pid}/task")
         stats = [self._read_proc(f"{pid}/task/{task}/schedstat").split() for task in tasks]
-        return max((int(fields[1]) / 1e9 for fields in stats if len(fields) > 1), default=0.0)
+        return [int(fields[1]) / 1e9 for fields in stats if len(fields) > 1]
 
     def _others(self) -> list[int]:
         """Every process of the current run that can be seen."""
@@ -268,17 +280,20 @@ class Runner:
     def _kill_all(self) -> None:
         if os.getpid() == 1:
             # None of them starts another one while they are ended one by one.
-            number = signal.SIGSTOP if self._sandbox.proc >= 0 else signal.SIGKILL
+            number = signal.SIGSTOP if self._sandbox.only_runner_kills else signal.SIGKILL
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, number)
         for pid in self._others():
             with contextlib.suppress(ProcessLookupError):
-                _kill(pid)
+                if os.getpid() == 1 and self._sandbox.only_runner_kills:
+                    _kill(pid)
+                else:
+                    os.kill(pid, signal.SIGKILL)
 
     def _by_signal(self, status: int, seconds: float) -> Ending:
         number = os.WTERMSIG(status)
-        from_outside = number == signal.SIGKILL and self._sandbox.proc >= 0
-        return Ending(KILLED if from_outside else SIGNALED, number, seconds)
+        by_machine = number == signal.SIGKILL and self._sandbox.only_runner_kills
+        return Ending(KILLED if by_machine else SIGNALED, number, seconds)
 
 
 def _kill(pid: int) -> None:
