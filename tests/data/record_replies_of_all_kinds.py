@@ -4,7 +4,7 @@
         mbpp:mbpp.jsonl@test humaneval:HumanEval.jsonl.gz livecodebench:sample.jsonl \\
         code_contests:sample.jsonl
 
-Of each source up to three problems with short statements, of each problem both roles' replies in two
+Up to three problems of each source with short statements, both roles' replies to each in two
 prompt styles, at temperature 0.7 and top-p 0.8, at most 200 new tokens. A line holds one reply and
 its problem; a run that is stopped leaves what it has. Replies of Qwen2.5-Coder-0.5B-Instruct that
 were recorded with it are part of tests/data/labelled_replies.jsonl.gz.
