@@ -32,13 +32,13 @@ def measure(monkeypatch, vocabulary: int = SMALL.vocab_size, **arguments):
     monkeypatch.setattr(update_recorded, "policy_shape", lambda source: small)
     # The rate of a large product takes seconds to measure and is not looked at.
     monkeypatch.setattr(update_recorded, "matmul_peak", lambda dtype: 1e11)
-    given = {"update_sequences": 16, "update_rounds": 1, "update_micro_batches": 1}
+    given = {"update_sequences": 8, "update_rounds": 1, "update_micro_batches": 1}
     return update_recorded.run(config, SimpleNamespace(**given | arguments))
 
 
 def test_both_roles_are_measured_with_shared_prefixes_and_without(monkeypatch):
     result = measure(monkeypatch)
-    assert result["sequences"] == 32
+    assert result["sequences"] == 16
     for suffix in ("", "_coder", "_tester"):
         assert 0 < result[f"fill{suffix}"] <= 1
         assert 0.05 < result[f"distinct_share{suffix}"] < 0.3
