@@ -237,7 +237,7 @@ def _get(owner: Any, name: str) -> Any:
 
 def _fields(owner: Any) -> Any:
     """What ``dataclasses`` looks for: the names of the fields, whose values are then asked for."""
-    names = peer.ask("fields", owner)
+    names = [_exactly(str, name) for name in peer.ask("fields", owner)]
     import dataclasses
 
     return dataclasses.make_dataclass("Fields", names).__dataclass_fields__  # type: ignore[attr-defined]
