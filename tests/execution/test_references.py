@@ -20,7 +20,7 @@ def _failing(pool: ExecutionPool, problems: list[Problem]) -> dict[str, list[str
     items = [(p, [p.reference_solution], p.reference_tests) for p in problems]
     failing = {
         problems[index].task_id: [Status(status).name for status in matrix[0]]
-        for index, matrix in pool.passing_matrices(items, trusted=True)
+        for index, matrix in pool.passing_matrices(items)  # none of them is vacuous either
         if (matrix != P).any()
     }
     late = [p for p in problems if "TIMEOUT" in failing.get(p.task_id, ())]

@@ -277,10 +277,13 @@ def test_codeforces_reads_what_outputs_alone_can_judge(tmp_path):
         CODEFORCES | {"id": "1999/B", "generated_checker": "def check(): ..."},
         CODEFORCES | {"id": "1999/C", "interaction_format": "Ask."},
         CODEFORCES | {"id": "1999/D", "input_mode": "file"},
+        CODEFORCES | {"id": "1999/E", "output_format": "If there are many, print any of them."},
+        CODEFORCES | {"id": "1999/F", "tags": ["interactive"]},
         CODEFORCES | {"id": "1500/A", "contest_start_year": 2021},
     )
     problems = read_problems(f"codeforces:{path}", split="test")
     assert [problem.task_id for problem in problems] == ["codeforces/1999/A", "codeforces/1500/A"]
+    assert problems.unjudgeable == 5
     assert problems[0].reference_tests == (StdioTest("2", "4"), StdioTest("3", "6"))
     assert "Example input\n2" in problems[0].prompt
     # APPS was collected before 2022: no problem of the evaluation set can be in it.
@@ -294,6 +297,13 @@ def test_codeforces_problems_without_a_rating_have_no_difficulty(tmp_path):
     path = write(tmp_path / "test.jsonl", *records)
     problems = read_problems(f"codeforces:{path}", split="test")
     assert [problem.difficulty for problem in problems] == ["800", "", ""]
+
+
+def test_codeforces_numbers_may_be_off_by_what_the_statement_allows(tmp_path):
+    exact = "The answer is right if its absolute or relative error does not exceed 10^{-6}."
+    path = write(tmp_path / "test.jsonl", CODEFORCES | {"output_format": exact})
+    (problem,) = read_problems(f"codeforces:{path}", split="test")
+    assert {test.tolerance for test in problem.reference_tests} == {1e-6}
 
 
 def test_code_contests_takes_the_first_python_3_solution(tmp_path):

@@ -18,8 +18,8 @@ _PATTERNS = (
     # If there are multiple answers, print any (of them).
     rf"\b{_MANY}\b[^.;]{{0,60}}\b{_ANSWERS}\b[^.]{{0,60}}\bany\b",
     # You may print any of them. Print any such sequence. Output any.
-    rf"\b{_PRINT}\b[^.;]{{0,30}}\bany (?:one )?(?:of (?:them|these|those|the)|such|valid|correct"
-    r"|possible|suitable|appropriate|optimal|answer|solution)\b",
+    rf"\b{_PRINT}\b(?:(?!\bif\b)[^.;]){{0,30}}\bany (?:one )?(?:of (?:them|these|those)|such|valid"
+    r"|correct|possible|suitable|appropriate|optimal|answer|solution)\b",
     rf"\b{_PRINT}\b (?:out )?any\s*(?:[.;,)]|$)",
     # Any of them will be accepted.
     r"\b(?:any|all)\b[^.;]{0,40}\b(?:is|are|will be|would be) (?:also )?"
