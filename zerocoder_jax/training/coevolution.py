@@ -7,7 +7,6 @@ file of this package.
 """
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from zerocoder_jax.policy import load_policy
 from zerocoder_jax.policy.loading import refuse_non_finite
 from zerocoder_jax.problems import Problem, Test, without_labels
 from zerocoder_jax.rollout import Demand, RolloutEngine
-from zerocoder_jax.storage import Copies, keep_trying, warn
+from zerocoder_jax.storage import keep_trying, warn
 from zerocoder_jax.training.assignment import (
     reward_solutions,
     reward_tests,
@@ -146,7 +145,6 @@ class CoEvolution:
         self._hyperparameters = (config.selector.beta0, config.selector.alpha_xy)
         self._offline_tests: dict[str, list[Test | None]] | None = None
         self._saved = 0
-        self._copies = Copies()
         self._health = Health(config.health)
         self._drawn_per_step = drawn_problems(config)
         problems_of_step(self._problems, 0, self._drawn_per_step, config.seed)
@@ -304,7 +302,7 @@ class CoEvolution:
                     evaluation = self._evaluation(finished, progress)
                 saving = self._save_if_due(checkpoints, finished, evaluation, progress)
                 progress.finish(step, metrics)
-                self._copies.write("the report", functools.partial(self._after_step, step))
+                self._after_step(step)
                 if finished < config.steps:
                     self._health.observe(step, metrics)
         except (StopRequested, Unhealthy):
