@@ -49,6 +49,7 @@ def run_command(main: Callable[[], None]) -> None:
     what a supervisor may do: see above."""
     try:
         main()
+        _flush_output()
     except KeyboardInterrupt:
         _leave("interrupted: what is finished is kept, the same command continues", 130)
     except Interrupted as interruption:
@@ -61,6 +62,15 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(error.exit_code)
     except MemoryError as error:
         _leave(f"error: out of memory ({error}): close other programs, or lower the sizes", RESTART)
+
+
+def _flush_output() -> None:
+    """Where the reader of the output has left, the interpreter would end with a complaint."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(line: str, code: int) -> None:

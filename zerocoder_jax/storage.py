@@ -85,6 +85,12 @@ def warn(text: str) -> None:
         print(f"warning: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
+def say(text: str) -> None:
+    """One line on standard output, which a reader may have left."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
 def append_line(path: Path, line: str) -> None:
     """Append a line whole or not at all; the file is opened anew, so that it is the one of this
     name and not one that was removed.

@@ -21,6 +21,7 @@ from zerocoder_jax.errors import UserError
 from zerocoder_jax.execution import Status
 from zerocoder_jax.problems import Problem, without_labels
 from zerocoder_jax.selection import matrix_rank
+from zerocoder_jax.storage import say
 from zerocoder_jax.training.sampling import (
     Execution,
     ProblemSamples,
@@ -158,7 +159,7 @@ def filtered_problems(
     config: Any,
     workdir: Path,
     *,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> list[Problem]:
     """The problems that a run trains on: those that the filter keeps, where there is one.
 
@@ -210,7 +211,7 @@ def make_prefilter_with_initial_policy(
     config: Any,
     path: Path,
     *,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> dict[str, int]:
     """Load what ``config`` names, make or complete the filter, and give the memory back."""
     ranks = read_prefilter(path, origin(config))
