@@ -125,7 +125,7 @@ def test_no_run_harms_the_workers_beside_its_own() -> None:
     """What the kernel counts for a user it counts over all workers."""
     square = SABOTAGE["descriptors on their way"].replace("return x", "return x * x + 1")
     square = square.replace("sleep(0.3)", "sleep(1)")
-    with ExecutionPool(workers=2, limits=Limits(seconds=2, memory_mb=256)) as pool:
+    with ExecutionPool(workers=2, limits=Limits(seconds=5, memory_mb=256)) as pool:
         matrix = pool.passing_matrix(
             SQUARE, [square, *(f"{RIGHT}\nx{i} = 0" for i in range(9))], TESTS
         )
