@@ -28,7 +28,12 @@ SMALL = (
 )
 # Figures that say how long something took or how rows lay, not what came out.
 MACHINE = ("seconds", "memory/", "recompil", "tokens_per_second", "rollout/overlap")
-LAYOUT = ("rollout/wasted_rows", "rollout/read_ratio")
+LAYOUT = (
+    "rollout/wasted_rows",
+    "rollout/read_ratio",
+    "rollout/steps",
+    "rollout/searched_steps",
+)
 
 HOST = """
 import sys
