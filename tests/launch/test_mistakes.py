@@ -211,7 +211,7 @@ run_command(main)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=repository
     )
     assert done.returncode == 130
-    assert done.stderr == "interrupted: what is finished is kept, the same command goes on\n"
+    assert done.stderr == "interrupted: what is finished is kept, the same command continues\n"
 
 
 def test_a_benchmark_explains_its_own_arguments(repository: Path) -> None:

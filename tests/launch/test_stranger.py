@@ -78,6 +78,10 @@ OF_OTHER_SETTINGS = {
     "memory/device_peak_gb",
     "tester/mutation",
     "status/unavailable",
+    # Of steps in which a sequence had an advantage.
+    "policy/entropy",
+    "policy/clip_fraction",
+    "policy/sampling_gap",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu
 
-from zerocoder_jax.rollout import attention, attention_tpu, cache, programs, schedule
+from zerocoder_jax.rollout import attention, attention_tpu, cache, prompt_packing, schedule
 from zerocoder_jax.rollout.attention import (
     Tile,
     attention_for,
@@ -210,7 +210,7 @@ def test_a_copied_row_turns_with_its_start():
 
 
 @pytest.mark.parametrize(
-    "module", [attention, cache, programs, schedule], ids=lambda one: one.__name__
+    "module", [attention, cache, prompt_packing, schedule], ids=lambda one: one.__name__
 )
 def test_the_worked_examples_hold(module):
     results = doctest.testmod(module)

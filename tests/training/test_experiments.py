@@ -87,6 +87,14 @@ def expected_tester_rewards(record: dict, weight: float, mutation: bool = True) 
     return rewards
 
 
+def assert_reward(reward: float, expected: float, experiment: str) -> None:
+    """Of DAPO's long replies a part is taken off; ``test_experiment_effects.py`` says which."""
+    if experiment == "dapo":
+        assert expected - 1.0 <= reward <= expected + 1e-6
+    else:
+        assert reward == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("experiment", LABEL_FREE + UPDATES)
 def test_a_label_free_experiment_reads_no_label(
     repository: Path, tmp_path: Path, toy_problems: list[Problem], experiment: str
@@ -107,14 +115,17 @@ def test_a_label_free_experiment_reads_no_label(
                 expected = float(bool(judged) and set(judged) == {"PASSED"})
             else:
                 expected = float(solution["selected"])
-            assert solution["reward"] == pytest.approx(expected)
+            assert_reward(solution["reward"], expected, experiment)
     if experiment != "online":
         weight = metrics[1]["tester/weight"]
         # Half of the way from 0.5 to 2, the toy's end points.
         assert weight == pytest.approx(0.0 if experiment == "no_mutation" else 1.25)
         for record in rollouts[1]:
             given = [test["reward"] for test in record["tests"]]
-            assert given == pytest.approx(expected_tester_rewards(record, weight))
+            for reward, expected in zip(
+                given, expected_tester_rewards(record, weight), strict=True
+            ):
+                assert_reward(reward, expected, experiment)
             if record["proxy"] is not None:
                 assert record["solutions"][record["proxy"]]["selected"]
                 row = record["statuses"][record["proxy"]]

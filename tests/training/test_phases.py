@@ -11,6 +11,15 @@ from zerocoder_jax.training.phases import StopRequested, StopSignal, stop_on_sig
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_work_that_may_be_given_up_is_left_at_once(number: int) -> None:
+    # nohup and a shell's background start processes with a signal ignored.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        left_at_once(number)
+    finally:
+        signal.signal(number, before)
+
+
+def left_at_once(number: int) -> None:
     with stop_on_signals() as stop:
         began = time.monotonic()
         with pytest.raises(StopRequested), stop.interruptible():
