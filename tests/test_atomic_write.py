@@ -49,7 +49,7 @@ def test_characters_that_no_file_can_hold_are_an_error_unless_asked_for(tmp_path
 
 
 def test_nobody_renames_files_by_hand(repository: Path) -> None:
-    """One place replaces files; folders are renamed by what saves weights, checkpoints and records."""
+    """One place replaces files; what saves weights, checkpoints and records renames folders."""
     renaming = set()
     for folder in ("zerocoder_jax", "launch"):
         for path in (repository / folder).rglob("*.py"):
