@@ -90,7 +90,9 @@ def test_recorded_goldens_are_what_pytorch_computes_today(
     today = make_goldens.tiny_golden(tiny_name)
     assert set(recorded.files) == set(today)
     for name, values in today.items():
-        np.testing.assert_allclose(values, recorded[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        # Another processor sums in another order: entries near 0 carry the rounding of large terms.
+        near = 1e-5 * max(1.0, np.abs(recorded[name]).max(initial=0.0))
+        np.testing.assert_allclose(values, recorded[name], rtol=1e-4, atol=near, err_msg=name)
 
 
 @pytest.mark.parametrize(
