@@ -22,7 +22,7 @@ reference failed one of its tests."""
 def main() -> None:
     parser = command_parser(__doc__, EXAMPLES, config=True)
     parser.add_argument("source", metavar="SOURCE")
-    parser.add_argument("--limit", type=int, default=0, help="only the first so many problems")
+    parser.add_argument("--limit", type=int, default=0, help="only the first N problems; 0: all")
     parser.add_argument("--all", action="store_true", help="also rows for references that pass")
     parser.add_argument(
         "--skip-malformed", action="store_true", help="count malformed records and go on"

@@ -90,14 +90,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--step",
         type=checkpoint_step,
-        help="of a run: the checkpoint after so many steps, or best; default: the newest",
+        help="of a run: the checkpoint after N steps, or 'best'; default: the newest",
     )
     parser.add_argument("--benchmarks", metavar="LIST", default="", help="comma-separated")
     parser.add_argument("--output", metavar="DIR", default="results", help="default: results")
     parser.add_argument(
         "--limit",
         type=int,
-        help="only the first so many problems, 0 for all; default: the config's",
+        help="only the first N problems, 0 for all; default: the config's",
     )
     parser.add_argument("--samples", type=int, default=1, help="solutions a problem, for pass@k")
     parser.add_argument("--temperature", type=float, default=0.7, help="of these; default: 0.7")

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument(
         "--step",
         type=checkpoint_step,
-        help="of a run: the checkpoint after so many steps, or best; default: the newest",
+        help="of a run: the checkpoint after N steps, or 'best'; default: the newest",
     )
     parser.add_argument("--output", metavar="DIR", default="", help="the directory to make")
     parser.add_argument(

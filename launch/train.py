@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument(
         "--step",
         type=checkpoint_step,
-        help="roll back to the checkpoint after so many steps, or to the best one (--step=best);"
+        help="roll back to the checkpoint after N steps, or to the best one (--step=best);"
         " what came after it is put aside in RUN/rolled_back",
     )
     parser.add_argument(

@@ -108,7 +108,7 @@ def test_a_host_with_too_few_descriptors_is_refused_in_one_line() -> None:
         ("unshare: Operation not permitted", errno.EPERM, "user.max_user_namespaces > 0"),
         ("unshare: No space left on device", errno.ENOSPC, "all namespaces that the host allows"),
         ("mount /tmp: Operation not permitted", errno.EPERM, "allow mount and pivot_root"),
-        ("an ordinary user cannot read /root/lib", errno.EACCES, "install Python where"),
+        ("an ordinary user cannot read /private/lib", errno.EACCES, "install Python where"),
         ("landlock: Function not implemented", errno.ENOSYS, "5.13"),
         ("Resource temporarily unavailable", errno.EAGAIN, "ulimit -u"),
         ("the worker ended while it was set up", None, "docs/execution.md"),

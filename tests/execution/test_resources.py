@@ -1,4 +1,4 @@
-"""What honest programs ask of the machine they get; what hostile ones take, nobody else misses."""
+"""Honest programs get the resources they ask for; hostile ones take none from other programs."""
 
 import fcntl
 import os
@@ -21,7 +21,7 @@ def f(x):
     resource.setrlimit(resource.RLIMIT_STACK, (2**29, resource.RLIM_INFINITY))
     return x
 """,
-    "threads beside data": """
+    "threads and data": """
 import threading, time
 def f(x):
     data = bytearray(500 << 20)
