@@ -99,7 +99,7 @@ class CoEvolution:
       evaluate: measures the policy where ``config.evaluation`` asks for it.
       after_step: called with each finished step, for example to rewrite the report.
       lock: of ``workdir``, where the caller holds it already.
-      step: roll back to the checkpoint after so many steps, or to the ``"best"`` one; what came
+      step: roll back to the checkpoint after this number of steps, or to the ``"best"`` one; what came
         after it is put aside. The newest by default.
       accept_changes: continue with other values of fields that change what is learned.
     """
@@ -218,7 +218,7 @@ class CoEvolution:
         if len(kept) < len(problems):
             self._calibration = [one for one in self._calibration if one.task_id in kept]
             self._problems = [one for one in self._problems if one.task_id in kept]
-            problems_of_step(self._problems, 0, self._config.problems.per_step, self._config.seed)
+            problems_of_step(self._problems, 0, self._drawn_per_step, self._config.seed)
             self._log.event("overlong", left_out=len(problems) - len(kept))
 
     def _restore(self, checkpoints: Checkpoints) -> int:
