@@ -99,8 +99,8 @@ class CoEvolution:
       evaluate: measures the policy where ``config.evaluation`` asks for it.
       after_step: called with each finished step, for example to rewrite the report.
       lock: of ``workdir``, where the caller holds it already.
-      step: roll back to the checkpoint after this number of steps, or to the ``"best"`` one; what came
-        after it is put aside. The newest by default.
+      step: roll back to the checkpoint after this number of steps, or to the ``"best"`` one; what
+        came after it is put aside. The newest by default.
       accept_changes: continue with other values of fields that change what is learned.
     """
 
